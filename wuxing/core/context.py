@@ -1,0 +1,79 @@
+"""Where things run: the machine's side of a run.  Nothing in here ever enters a fingerprint."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from wuxing.core.error import Interrupted
+from wuxing.core.progress import Progress
+
+
+class StopSignal:
+    """Set by Ctrl-C or SIGTERM.  Long loops ask `requested` between pieces of work, save, and call `leave()`."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    @property
+    def requested(self) -> bool:
+        return self._event.is_set()
+
+    def request(self) -> None:
+        self._event.set()
+
+    def leave(self, saved: str) -> None:
+        """Raise Interrupted when a stop was requested; `saved` says where the work stands."""
+        if self.requested:
+            raise Interrupted(f"stopped; {saved}", "Type the same command again to go on")
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Within: the first SIGINT or SIGTERM only sets the flag, a second SIGINT interrupts at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def handle(number: int, frame: FrameType | None) -> None:
+            if self.requested and number == signal.SIGINT:
+                raise KeyboardInterrupt
+            self.request()
+
+        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, old in before.items():
+                signal.signal(number, old)
+
+
+def default_home() -> Path:
+    """`$WUXING_HOME`, or `./.wuxing`."""
+    return Path(os.environ.get("WUXING_HOME") or ".wuxing")
+
+
+@dataclass
+class Context:
+    """Handed to every step: where its store is, what it may use, how it tells people where it stands."""
+
+    home: Path = field(default_factory=default_home)
+    device: str = "auto"
+    """"cpu", "cuda", "cuda:1", or "auto": the best that is there."""
+    workers: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    """Processes or threads that a step may use at once."""
+    progress: Progress = field(default_factory=Progress)
+    stop: StopSignal = field(default_factory=StopSignal)
+    cache: Path | None = None
+
+    @property
+    def cache_directory(self) -> Path:
+        """Downloads that any run may use again: `$WUXING_CACHE`, or `cache/` of the home."""
+        if self.cache:
+            return self.cache
+        return Path(os.environ.get("WUXING_CACHE") or self.home / "cache")

@@ -1,0 +1,73 @@
+"""Writing so that a reader, or a crash, never meets half a file."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+def sync_directory(path: Path) -> None:
+    """Make a rename or a new name inside `path` survive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `path` whole or not at all: temporary name, fsync, `os.replace`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(draft, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+    sync_directory(path.parent)
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write UTF-8 text whole or not at all."""
+    write_bytes(path, content.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file that a person can read, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def append_line(path: Path, value: Any) -> None:
+    """Append one JSON line in one `write`, so that lines of several writers never mix."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    line = (json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(handle, line)
+    finally:
+        os.close(handle)
+
+
+def read_lines(path: Path) -> list[Any]:
+    """Read a JSON-lines log.  A last line that a crash cut short is left out; any other broken line is an error."""
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")
+    whole, tail = lines[:-1], lines[-1]
+    values = [json.loads(line) for line in whole if line]
+    if tail:
+        try:
+            values.append(json.loads(tail))
+        except ValueError:
+            return values
+    return values

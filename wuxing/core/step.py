@@ -1,0 +1,128 @@
+"""Step kinds: how a recipe's `make: corpus` becomes an artifact.  A kind is declared here, executed by `core/run.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from wuxing.core.artifact import Artifact
+from wuxing.core.context import Context
+from wuxing.core.evidence import Evidence
+
+
+class Config(BaseModel):
+    """Base of every part of a recipe: unknown keys are errors, values never change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+def plumbing(default: Any, **options: Any) -> Any:
+    """A field that says how or where, never what: it does not enter the fingerprint."""
+    return Field(default, json_schema_extra={"fingerprint": False}, **options)
+
+
+class StepConfig(Config):
+    """Keys that every step has."""
+
+    make: str
+    """The kind of artifact to make."""
+    name: str | None = plumbing(None)
+    """The artifact's name in the store; the step's name unless given."""
+
+
+@dataclass(frozen=True)
+class Parent:
+    """An artifact that a step reads: a step of the recipe, or a reference into the store."""
+
+    reference: str
+    kinds: tuple[str, ...]
+    """The kinds of artifact that may stand here."""
+    members: tuple[str, ...] = ()
+    """When given, only these files (exact names or `directory/*` patterns) of the parent decide the child's fingerprint."""
+
+
+@dataclass
+class Draft:
+    """The directory in which a step writes.  After a kill it still holds what was written, if the kind is resumable."""
+
+    path: Path
+    kind: str
+    name: str
+    fingerprint: str
+    seed: int
+    evidence: Evidence = field(default_factory=Evidence)
+    summary: dict[str, Any] = field(default_factory=dict)
+    """Headline figures for people: the run's last screen, `show` and the report print them."""
+
+    def file(self, name: str) -> Path:
+        """The path of a file to write; its directory is made."""
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+C = TypeVar("C", bound=StepConfig)
+
+
+class StepKind(Generic[C]):
+    """What a kind of step promises.  One instance per kind, stateless; heavy libraries are imported inside `make`.
+
+    Subclasses set the class variables and implement `make`; `parents` where the config refers to artifacts.
+    """
+
+    kind: ClassVar[str]
+    """The word after `make:`, and the first part of the artifact's id."""
+    Config: ClassVar[type[StepConfig]]
+    code: ClassVar[int] = 1
+    """Raised when the same config and parents would now give other content."""
+    libraries: ClassVar[tuple[str, ...]] = ()
+    """Distributions whose version decides the content."""
+    required: ClassVar[tuple[str, ...]] = ()
+    """Evidence that must be there."""
+    volatile: ClassVar[tuple[str, ...]] = ()
+    """Patterns of files that children never read as content (logs, timings); besides `evidence.json` and `summary.json`."""
+    resumable: ClassVar[bool] = False
+    """Whether `make` goes on from what a killed attempt left in the draft; otherwise the draft is emptied first."""
+
+    def parents(self, config: C) -> Mapping[str, Parent]:
+        """Role → parent."""
+        return {}
+
+    def expand(self, step: str, config: C) -> Mapping[str, Mapping[str, Any]]:
+        """Steps that this one implies, by name, as a recipe would write them; they are made before it."""
+        return {}
+
+    def inputs(self, config: C, context: Context) -> Mapping[str, str]:
+        """Things outside the store on which the content depends: name → digest.  Cheap: `plan` calls it."""
+        return {}
+
+    def content(self, config: C) -> dict[str, Any]:
+        """The slice of the config that decides the content; references are replaced by the parents' digests."""
+        return content_of(config)
+
+    def make(self, config: C, parents: Mapping[str, Artifact], draft: Draft, context: Context) -> None:
+        """Write the artifact's files into `draft.path` and its checks into `draft.evidence`."""
+        raise NotImplementedError
+
+
+def content_of(config: BaseModel) -> dict[str, Any]:
+    """A config as JSON without the fields that are plumbing, at any depth."""
+    fields = type(config).model_fields
+    return {
+        name: _content(getattr(config, name))
+        for name, info in fields.items()
+        if not (isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("fingerprint") is False)
+    }
+
+
+def _content(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return content_of(value)
+    if isinstance(value, list | tuple):
+        return [_content(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): _content(item) for key, item in value.items()}
+    return str(value) if isinstance(value, Path) else value
