@@ -89,5 +89,7 @@ class Artifact:
     def file(self, name: str) -> Path:
         """The path of one of its files; WuxingError when the record does not list it."""
         if name not in self.record["files"]:
-            raise WuxingError(f"{self.id} has no file {name}", f"It holds {', '.join(sorted(self.record['files'])[:12])}")
+            raise WuxingError(
+                f"{self.id} has no file {name}", f"It holds {', '.join(sorted(self.record['files'])[:12])}"
+            )
         return self.path / name

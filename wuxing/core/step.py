@@ -64,6 +64,7 @@ class Draft:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
+
 C = TypeVar("C", bound=StepConfig)
 
 
