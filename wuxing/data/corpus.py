@@ -1,0 +1,135 @@
+"""The files of a corpus: `train.parquet`, `validation.parquet`, `test.parquet`, one record a row.
+
+Tasks have the same layout, so both can be trained on.  Written files are byte-identical for equal records.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from wuxing.core.error import WuxingError, nearest
+from wuxing.core.record import Record
+
+if TYPE_CHECKING:
+    import pyarrow
+
+SPLITS = ("train", "validation", "test")
+ROWS_PER_GROUP = 8192
+
+
+def corpus_schema() -> pyarrow.Schema:
+    """id, source, text or messages, meta (a JSON object)."""
+    import pyarrow as pa
+
+    message = pa.struct([("role", pa.string()), ("content", pa.string())])
+    return pa.schema(
+        [
+            ("id", pa.string()),
+            ("source", pa.string()),
+            ("text", pa.string()),
+            ("messages", pa.list_(message)),
+            ("meta", pa.string()),
+        ]
+    )
+
+
+def record_batch(records: Sequence[Record]) -> pyarrow.RecordBatch:
+    """Records as one Arrow batch of the corpus schema."""
+    import pyarrow as pa
+
+    columns = {
+        "id": [r.id for r in records],
+        "source": [r.source for r in records],
+        "text": [r.text for r in records],
+        "messages": [r.messages for r in records],
+        "meta": [json.dumps(r.meta, ensure_ascii=False, sort_keys=True) for r in records],
+    }
+    schema = corpus_schema()
+    return pa.record_batch([pa.array(columns[f.name], f.type) for f in schema], schema=schema)
+
+
+def records_of(batch: pyarrow.RecordBatch | pyarrow.Table) -> Iterator[Record]:
+    """The records of an Arrow batch or table of the corpus schema."""
+    for row in batch.to_pylist():
+        yield Record(row["id"], row["source"], row["text"], row["messages"], json.loads(row["meta"]))
+
+
+def split_path(directory: Path, split: str) -> Path:
+    """The file of one split; WuxingError when `directory` holds none of that name."""
+    if split not in SPLITS:
+        raise WuxingError(f'"{split}" is no split of a corpus', nearest(split, SPLITS))
+    path = directory / f"{split}.parquet"
+    if not path.is_file():
+        raise WuxingError(f"{directory} has no {split}.parquet", "Give the directory of a corpus or task artifact")
+    return path
+
+
+def read_table(directory: Path, split: str, columns: list[str] | None = None) -> pyarrow.Table:
+    """One split as an Arrow table: all columns, or only `columns`."""
+    import pyarrow.parquet as pq
+
+    return pq.read_table(split_path(directory, split), columns=columns)
+
+
+def read_records(directory: Path, split: str) -> Iterator[Record]:
+    """The records of one split in file order, a row group at a time."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(split_path(directory, split)) as file:
+        for batch in file.iter_batches(batch_size=ROWS_PER_GROUP):
+            yield from records_of(batch)
+
+
+def write_records(directory: Path, split: str, records: Iterable[Record]) -> int:
+    """Write one split (an empty one too: the file is always there); returns the number of rows."""
+    rows = iter(records)
+    with SplitWriter(directory / f"{split}.parquet", corpus_schema()) as writer:
+        while group := list(islice(rows, ROWS_PER_GROUP)):
+            writer.write(record_batch(group))
+        return writer.rows
+
+
+class SplitWriter:
+    """Writes Arrow batches into one Parquet file; equal rows give equal bytes however they were cut into batches."""
+
+    def __init__(self, path: Path, schema: pyarrow.Schema):
+        import pyarrow.parquet as pq
+
+        self.rows = 0
+        self._schema = schema
+        self._waiting: list[pyarrow.RecordBatch] = []
+        self._waiting_rows = 0
+        self._writer = pq.ParquetWriter(path, schema, compression="zstd", compression_level=3)
+
+    def write(self, batch: pyarrow.RecordBatch) -> None:
+        """Add rows; a row group goes to the file when it is full."""
+        self._waiting.append(batch)
+        self._waiting_rows += batch.num_rows
+        self.rows += batch.num_rows
+        if self._waiting_rows >= ROWS_PER_GROUP:
+            self._flush(last=False)
+
+    def _flush(self, last: bool) -> None:
+        import pyarrow as pa
+
+        table = pa.Table.from_batches(self._waiting, schema=self._schema)
+        start = 0
+        while table.num_rows - start >= ROWS_PER_GROUP or (last and start < table.num_rows):
+            group = table.slice(start, ROWS_PER_GROUP).combine_chunks()
+            self._writer.write_table(group, row_group_size=ROWS_PER_GROUP)
+            start += ROWS_PER_GROUP
+        rest = table.slice(start) if start < table.num_rows else table.slice(0, 0)
+        self._waiting, self._waiting_rows = rest.to_batches(), rest.num_rows
+
+    def __enter__(self) -> SplitWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if kind is None:
+            self._flush(last=True)
+        self._writer.close()
