@@ -37,7 +37,7 @@ class Fates:
     counts: Counter[str] = field(default_factory=Counter)
 
     def count(self, fate: str, records: int = 1) -> None:
-        """Say that `records` records ended as `fate`: `kept`, `duplicate`, `filtered:<reason>`, `unreadable:<reason>`."""
+        """Count records that ended as `fate`: `kept`, `duplicate`, `filtered:<reason>` or `unreadable:<reason>`."""
         self.counts[fate] += records
 
     def judge(self, evidence: Evidence) -> bool:

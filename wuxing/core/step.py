@@ -1,4 +1,4 @@
-"""Step kinds: how a recipe's `make: corpus` becomes an artifact.  A kind is declared here, executed by `core/run.py`."""
+"""Step kinds: how a recipe's `make: corpus` becomes an artifact.  Declared here, executed by `core/run.py`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Parent:
     kinds: tuple[str, ...]
     """The kinds of artifact that may stand here."""
     members: tuple[str, ...] = ()
-    """When given, only these files (exact names or `directory/*` patterns) of the parent decide the child's fingerprint."""
+    """When given, only these files (names or `directory/*` patterns) of the parent decide the child's fingerprint."""
 
 
 @dataclass
@@ -84,7 +84,7 @@ class StepKind(Generic[C]):
     required: ClassVar[tuple[str, ...]] = ()
     """Evidence that must be there."""
     volatile: ClassVar[tuple[str, ...]] = ()
-    """Patterns of files that children never read as content (logs, timings); besides `evidence.json` and `summary.json`."""
+    """Patterns of files that no child reads as content (logs, timings), besides `evidence.json`, `summary.json`."""
     resumable: ClassVar[bool] = False
     """Whether `make` goes on from what a killed attempt left in the draft; otherwise the draft is emptied first."""
 
