@@ -1,0 +1,242 @@
+"""Decoder-only transformers of the Qwen3 and Llama families; parameter names are those of `transformers`.
+
+Shapes: B rows, T tokens, S tokens attended to, D width, H query heads, K key-value heads, C head channels, F inner
+width of the feed-forward block, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wuxing.model.rope import rope_tables
+
+
+class Store(Protocol):
+    """Where attention puts keys and values, and what it may look at (see `model/cache.py`)."""
+
+    mask: Tensor | None
+
+    def update(self, layer: int, keys_BTKC: Tensor, values_BTKC: Tensor) -> tuple[Tensor, Tensor]: ...
+
+
+class Norm(nn.Module):
+    """RMS norm (Zhang and Sennrich 2019), computed in fp32 whatever the input."""
+
+    def __init__(self, width: int, eps: float):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+
+
+class Attention(nn.Module):
+    """Grouped-query attention with rotary positions; Qwen3 norms queries and keys per head."""
+
+    def __init__(self, config: dict[str, Any], layer: int):
+        super().__init__()
+        width, self.layer, self.channels = config["hidden_size"], layer, config["head_dim"]
+        self.heads, self.kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
+        bias = bool(config.get("attention_bias"))
+        self.q_proj = nn.Linear(width, self.heads * self.channels, bias=bias)
+        self.k_proj = nn.Linear(width, self.kv_heads * self.channels, bias=bias)
+        self.v_proj = nn.Linear(width, self.kv_heads * self.channels, bias=bias)
+        self.o_proj = nn.Linear(self.heads * self.channels, width, bias=bias)
+        self.normed = config["model_type"] == "qwen3"
+        if self.normed:
+            self.q_norm = Norm(self.channels, config["rms_norm_eps"])
+            self.k_norm = Norm(self.channels, config["rms_norm_eps"])
+
+    def forward(self, x_BTD: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, store: Store | None) -> Tensor:
+        rows, tokens = x_BTD.shape[:2]
+        q_BTHC = self.q_proj(x_BTD).view(rows, tokens, self.heads, self.channels)
+        k_BTKC = self.k_proj(x_BTD).view(rows, tokens, self.kv_heads, self.channels)
+        v_BTKC = self.v_proj(x_BTD).view(rows, tokens, self.kv_heads, self.channels)
+        if self.normed:
+            q_BTHC, k_BTKC = self.q_norm(q_BTHC), self.k_norm(k_BTKC)
+        q_BTHC, k_BTKC = rotate(q_BTHC, cos, sin).to(v_BTKC.dtype), rotate(k_BTKC, cos, sin).to(v_BTKC.dtype)
+        if store is not None:
+            k_BTKC, v_BTKC = store.update(self.layer, k_BTKC, v_BTKC)
+        mixed_BHTC = F.scaled_dot_product_attention(
+            q_BTHC.transpose(1, 2),
+            k_BTKC.transpose(1, 2),
+            v_BTKC.transpose(1, 2),
+            attn_mask=mask,
+            is_causal=mask is None and tokens > 1,
+            enable_gqa=self.heads != self.kv_heads,
+        )
+        return self.o_proj(mixed_BHTC.transpose(1, 2).reshape(rows, tokens, -1))
+
+
+class FeedForward(nn.Module):
+    """SwiGLU (Shazeer 2020)."""
+
+    def __init__(self, config: dict[str, Any]):
+        super().__init__()
+        width, inner, bias = config["hidden_size"], config["intermediate_size"], bool(config.get("mlp_bias"))
+        self.gate_proj = nn.Linear(width, inner, bias=bias)
+        self.up_proj = nn.Linear(width, inner, bias=bias)
+        self.down_proj = nn.Linear(inner, width, bias=bias)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        return self.down_proj(F.silu(self.gate_proj(x_BTD)) * self.up_proj(x_BTD))
+
+
+class Layer(nn.Module):
+    """One pre-norm transformer block."""
+
+    def __init__(self, config: dict[str, Any], layer: int):
+        super().__init__()
+        self.self_attn = Attention(config, layer)
+        self.mlp = FeedForward(config)
+        self.input_layernorm = Norm(config["hidden_size"], config["rms_norm_eps"])
+        self.post_attention_layernorm = Norm(config["hidden_size"], config["rms_norm_eps"])
+
+    def forward(self, x_BTD: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, store: Store | None) -> Tensor:
+        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), cos, sin, mask, store)
+        return x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
+
+
+class Body(nn.Module):
+    """Embedding, blocks, final norm.  `forward` has no branch on data: this is the part to compile."""
+
+    def __init__(self, config: dict[str, Any]):
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config["vocab_size"], config["hidden_size"])
+        self.layers = nn.ModuleList(Layer(config, number) for number in range(config["num_hidden_layers"]))
+        self.norm = Norm(config["hidden_size"], config["rms_norm_eps"])
+
+    def forward(
+        self, tokens_BT: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None = None, store: Store | None = None
+    ) -> Tensor:
+        x_BTD = self.embed_tokens(tokens_BT)
+        for layer in self.layers:
+            x_BTD = layer(x_BTD, cos, sin, mask, store)
+        return self.norm(x_BTD)
+
+
+class Network(nn.Module):
+    """A language model from the values of a `config.json` (see `architecture.resolve`, `files.read_config`)."""
+
+    def __init__(self, config: dict[str, Any]):
+        super().__init__()
+        self.config = config
+        self.model = Body(config)
+        if not config["tie_word_embeddings"]:
+            self.lm_head = nn.Linear(config["hidden_size"], config["vocab_size"], bias=False)
+        cos, sin = rope_tables(config)
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
+
+    @property
+    def vocab_size(self) -> int:
+        return int(self.config["vocab_size"])
+
+    @property
+    def max_positions(self) -> int:
+        """Longest sequence in tokens."""
+        return int(self.config["max_position_embeddings"])
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.embed_tokens.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        return self.model.embed_tokens.weight.dtype
+
+    @property
+    def head_VD(self) -> Tensor:
+        """The output table: the embedding itself where they are tied."""
+        return self.model.embed_tokens.weight if self.config["tie_word_embeddings"] else self.lm_head.weight
+
+    def hidden(
+        self,
+        tokens_BT: Tensor,
+        positions_BT: Tensor | None = None,
+        documents_BT: Tensor | None = None,
+        cache: Store | None = None,
+        mask_BTS: Tensor | None = None,
+    ) -> Tensor:
+        """The last hidden states (B, T, D) after the final norm; `hidden @ head_VD.T` are the logits.
+
+        Attention is causal.  With `documents_BT` tokens see only their own document number, with `mask_BTS` (True:
+        may look) exactly what it says, with `cache` what the cache holds.  Positions count from 0 unless given.
+        """
+        cos, sin = self.rotations(tokens_BT.shape[1], positions_BT)
+        mask = cache.mask if cache is not None else None
+        if mask_BTS is not None:
+            mask = mask_BTS[:, None]
+        elif documents_BT is not None:
+            mask = document_mask(documents_BT)
+        return self.model(tokens_BT, cos, sin, mask, cache)
+
+    def forward(
+        self,
+        tokens_BT: Tensor,
+        positions_BT: Tensor | None = None,
+        documents_BT: Tensor | None = None,
+        cache: Store | None = None,
+    ) -> Tensor:
+        """Logits (B, T, V) of the next token."""
+        return F.linear(self.hidden(tokens_BT, positions_BT, documents_BT, cache), self.head_VD)
+
+    def rotations(self, tokens: int, positions_BT: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Cosines and sines, each (B or 1, T, 1, C)."""
+        if positions_BT is None:
+            return self.cos[None, :tokens, None], self.sin[None, :tokens, None]
+        return self.cos[positions_BT][:, :, None], self.sin[positions_BT][:, :, None]
+
+    @torch.no_grad()
+    def initialise(self, seed: int) -> Network:
+        """Random weights that depend on the seed and the tensor's name only, not on order, device or dtype.
+
+        Matrices: standard deviation 1/sqrt(fan in), those that write to the residual stream divided by sqrt(2 layers)
+        (GPT-2); embeddings 0.32/sqrt(width), so that the first logits have a spread of about 1/3 at any width.
+        """
+        layers = self.config["num_hidden_layers"]
+        for name, parameter in self.named_parameters():
+            if name.endswith("norm.weight"):
+                parameter.fill_(1.0)
+            elif name.endswith(".bias"):
+                parameter.zero_()
+            else:
+                scale = 1 / math.sqrt(parameter.shape[1])
+                if name.endswith(("embed_tokens.weight", "lm_head.weight")):
+                    scale *= 0.32
+                elif name.endswith(("o_proj.weight", "down_proj.weight")):
+                    scale /= math.sqrt(2 * layers)
+                parameter.copy_(scale * torch.randn(parameter.shape, generator=_generator(seed, name)))
+        return self
+
+
+def rotate(x_BTHC: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary embedding (Su et al. 2021) in the half-split layout, in fp32."""
+    half = x_BTHC.shape[-1] // 2
+    low, high = x_BTHC[..., :half], x_BTHC[..., half:]
+    return torch.cat((low * cos - high * sin, high * cos + low * sin), -1)
+
+
+def document_mask(documents_BT: Tensor) -> Tensor | None:
+    """Where a token may look (B, 1, T, T): back, inside its own document.  None where plain causal attention does.
+
+    Padding (-1) looks at padding, so that no row of the softmax is empty.
+    """
+    if not torch.compiler.is_compiling() and bool((documents_BT == documents_BT[:, :1]).all()):
+        return None
+    tokens = documents_BT.shape[1]
+    causal_TT = torch.ones(tokens, tokens, dtype=torch.bool, device=documents_BT.device).tril()
+    return ((documents_BT[:, :, None] == documents_BT[:, None, :]) & causal_TT)[:, None]
+
+
+def _generator(seed: int, name: str) -> torch.Generator:
+    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
