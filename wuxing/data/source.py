@@ -1,0 +1,106 @@
+"""Batches of packed tokens in the order of a sample plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from wuxing.core.error import WuxingError
+from wuxing.data.batch import Batch
+from wuxing.data.packing import Packing, Row
+from wuxing.data.plan import SamplePlan
+
+
+@dataclass
+class PackedSource:
+    """Steps of `step_rows` rows over one data set or a weighted mixture.
+
+    With several ranks, rank r of `ranks` gets rows r, r + ranks, ... of each step: the sequence of steps is the same for
+    any number of them.  Pieces have at most `piece_rows` rows.
+    """
+
+    packings: Mapping[str, Packing]
+    weights: Mapping[str, float]
+    seed: int
+    step_rows: int
+    piece_rows: int | None = None
+    rank: int = 0
+    ranks: int = 1
+    position: int = 0
+    """The place in the plan of the next step's first row."""
+
+    @cached_property
+    def plan(self) -> SamplePlan:
+        empty = [name for name, packing in self.packings.items() if not packing.rows]
+        if empty:
+            raise WuxingError(f"{', '.join(empty)} has no row to train on", "Take it out of data")
+        rows = {name: packing.rows for name, packing in self.packings.items()}
+        digests = {name: packing.digest for name, packing in self.packings.items()}
+        return SamplePlan(self.seed, rows, digests, self.weights)
+
+    @property
+    def digest(self) -> str:
+        return self.plan.digest
+
+    def __iter__(self) -> Iterator[list[Batch]]:
+        return self
+
+    def __next__(self) -> list[Batch]:
+        places = range(self.position + self.rank, self.position + self.step_rows, self.ranks)
+        self.position += self.step_rows
+        batch = self.batch(list(places))
+        return batch.pieces(self.piece_rows or max(1, len(batch)))
+
+    def batch(self, sample_ids: list[int]) -> Batch:
+        """The samples at these places of the plan."""
+        places = [self.plan[sample_id] for sample_id in sample_ids]
+        rows = [self.packings[place.data][place.row] for place in places]
+        names = {place.data for place in places}
+        return make_batch(rows, sample_ids, names.pop() if len(names) == 1 else "mixture")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"position": self.position, "plan": self.digest}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        if state["plan"] != self.digest:
+            raise WuxingError("the checkpoint belongs to another sample plan", "Remove the step's draft to begin anew")
+        self.position = int(state["position"])
+
+    def describe(self, sample_id: int) -> list[str]:
+        place = self.plan[sample_id]
+        return [f"{place.data}: {name}" for name in self.packings[place.data].describe(place.row)]
+
+    @property
+    def epoch_rows(self) -> int:
+        """Rows of one pass over the data; of a mixture, until its largest data set has been seen once."""
+        total = sum(self.weights.values())
+        return max(round(packing.rows * total / self.weights[name]) for name, packing in self.packings.items())
+
+
+def make_batch(rows: list[Row], sample_ids: list[int], task: str = "text") -> Batch:
+    """Rows as tensors."""
+
+    def stacked(name: str) -> torch.Tensor:
+        return torch.from_numpy(np.stack([getattr(row, name) for row in rows]))
+
+    return Batch(
+        tokens_BT=stacked("tokens_T"),
+        labels_BT=stacked("labels_T"),
+        positions_BT=stacked("positions_T"),
+        documents_BT=stacked("documents_T").to(torch.int32),
+        task=task,
+        sample_ids=sample_ids,
+    )
+
+
+def in_order(packing: Packing, rows_at_once: int, rows: int | None = None) -> Iterator[Batch]:
+    """Every row once (or the first `rows`), in order: for validation."""
+    last = min(packing.rows, rows) if rows is not None else packing.rows
+    for start in range(0, last, rows_at_once):
+        places = list(range(start, min(start + rows_at_once, last)))
+        yield make_batch([packing[place] for place in places], places)

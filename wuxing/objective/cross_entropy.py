@@ -1,0 +1,155 @@
+"""Cross-entropy over a vocabulary without ever holding all logits.
+
+`softmax(h W^T)` for every token of a step is the largest tensor of a small model by far.  Here the tokens go through in
+slices that stay in the cache; what is kept for the backward pass is one gradient of the states and one of the head
+(`nats_sum`), or a single number per token (`token_logprobs`, which computes each slice twice).
+
+Shapes: N tokens that teach, D width, V vocabulary, S tokens of one slice.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+SLICE_LOGITS = 1 << 22
+"""Logits of one slice: 16 MiB in fp32, which a large last-level cache holds."""
+
+
+def slice_tokens(vocabulary: int) -> int:
+    """How many tokens go through at once."""
+    return max(64, SLICE_LOGITS // vocabulary)
+
+
+def matmul_dtype(hidden: Tensor) -> torch.dtype:
+    """The type in which the surrounding autocast multiplies, or the states' own."""
+    kind = hidden.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
+
+
+class _NatsSum(torch.autograd.Function):
+    """Forward computes the sums and, when a gradient will be asked for, the gradients at once (three products, not four)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden_ND: Tensor, head_VD: Tensor, labels_N: Tensor, smoothing: float, z_weight: float, wanted: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        dtype = matmul_dtype(hidden_ND)
+        vocabulary = head_VD.shape[0]
+        with torch.autocast(hidden_ND.device.type, enabled=False):
+            head = head_VD.to(dtype)
+            grad_hidden = torch.empty_like(hidden_ND) if wanted else None
+            grad_head = torch.zeros(head_VD.shape, dtype=torch.float32, device=head_VD.device) if wanted else None
+            loss = torch.zeros((), dtype=torch.float64, device=hidden_ND.device)
+            nats = torch.zeros_like(loss)
+            correct = torch.zeros((), dtype=torch.int64, device=hidden_ND.device)
+            step = slice_tokens(vocabulary)
+            for start in range(0, len(labels_N), step):
+                hidden = hidden_ND[start : start + step].to(dtype)
+                labels = labels_N[start : start + step]
+                logits = (hidden @ head.T).float()
+                lse = logits.logsumexp(-1)
+                taken = logits.gather(-1, labels[:, None]).squeeze(-1)
+                nll = lse - taken
+                nats += nll.sum(dtype=torch.float64)
+                loss += nll.sum(dtype=torch.float64)
+                correct += (taken >= logits.amax(-1)).sum()
+                if smoothing:
+                    loss += smoothing * (taken - logits.mean(-1)).sum(dtype=torch.float64)
+                if z_weight:
+                    loss += z_weight * lse.square().sum(dtype=torch.float64)
+                if grad_hidden is not None and grad_head is not None:
+                    grad = logits.sub_(lse[:, None]).exp_()
+                    if z_weight:
+                        grad.mul_((1 + 2 * z_weight * lse)[:, None])
+                    if smoothing:
+                        grad.sub_(smoothing / vocabulary)
+                    grad.scatter_add_(-1, labels[:, None], taken.new_full((len(labels), 1), smoothing - 1))
+                    grad = grad.to(dtype)
+                    grad_hidden[start : start + step] = grad @ head
+                    grad_head += grad.T @ hidden
+        ctx.save_for_backward(grad_hidden, grad_head)
+        ctx.head_dtype = head_VD.dtype
+        nats, loss = nats.float(), loss.float()
+        ctx.mark_non_differentiable(nats, correct)
+        return loss, nats, correct
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_loss: Tensor, *unused: Tensor) -> tuple[Tensor | None, ...]:
+        grad_hidden, grad_head = ctx.saved_tensors
+        return grad_hidden * grad_loss, (grad_head * grad_loss).to(ctx.head_dtype), None, None, None, None
+
+
+def nats_sum(
+    hidden_ND: Tensor, head_VD: Tensor, labels_N: Tensor, smoothing: float = 0.0, z_weight: float = 0.0
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Sum of cross-entropies: (loss, plain nats without smoothing and z-loss, tokens whose label has the top logit).
+
+    `smoothing` mixes the label with the uniform distribution (Szegedy et al. 2015), `z_weight` adds the square of the
+    log partition (PaLM, Chowdhery et al. 2022).  Only `loss` carries a gradient.
+    """
+    wanted = torch.is_grad_enabled() and (hidden_ND.requires_grad or head_VD.requires_grad)
+    loss, nats, correct = _NatsSum.apply(hidden_ND, head_VD, labels_N, smoothing, z_weight, wanted)
+    return loss, nats, correct
+
+
+class _TokenLogprobs(torch.autograd.Function):
+    """Keeps the log partition of each token and computes its slice again in the backward pass."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden_ND: Tensor, head_VD: Tensor, labels_N: Tensor, temperature: float
+    ) -> tuple[Tensor, Tensor]:
+        dtype = matmul_dtype(hidden_ND)
+        lse_N = torch.empty(len(labels_N), dtype=torch.float32, device=hidden_ND.device)
+        logprobs_N, entropy_N = torch.empty_like(lse_N), torch.empty_like(lse_N)
+        with torch.autocast(hidden_ND.device.type, enabled=False):
+            head = head_VD.to(dtype)
+            step = slice_tokens(head_VD.shape[0])
+            for start in range(0, len(labels_N), step):
+                place = slice(start, start + step)
+                logits = (hidden_ND[place].to(dtype) @ head.T).float().div_(temperature)
+                lse = logits.logsumexp(-1)
+                lse_N[place] = lse
+                logprobs_N[place] = logits.gather(-1, labels_N[place, None]).squeeze(-1) - lse
+                logits.sub_(lse[:, None])
+                entropy_N[place] = -(logits.exp() * logits).sum(-1)
+        ctx.save_for_backward(hidden_ND, head_VD, labels_N, lse_N)
+        ctx.dtype, ctx.temperature = dtype, temperature
+        ctx.mark_non_differentiable(entropy_N)
+        return logprobs_N, entropy_N
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_N: Tensor, *unused: Tensor) -> tuple[Tensor | None, ...]:
+        hidden_ND, head_VD, labels_N, lse_N = ctx.saved_tensors
+        grad_hidden = torch.empty_like(hidden_ND)
+        grad_head = torch.zeros(head_VD.shape, dtype=torch.float32, device=head_VD.device)
+        with torch.autocast(hidden_ND.device.type, enabled=False):
+            head = head_VD.to(ctx.dtype)
+            step = slice_tokens(head_VD.shape[0])
+            for start in range(0, len(labels_N), step):
+                place = slice(start, start + step)
+                hidden = hidden_ND[place].to(ctx.dtype)
+                logits = (hidden @ head.T).float().div_(ctx.temperature)
+                grad = logits.sub_(lse_N[place, None]).exp_().neg_()
+                grad.scatter_add_(-1, labels_N[place, None], torch.ones_like(lse_N[place, None]))
+                grad = grad.mul_(grad_N[place, None] / ctx.temperature).to(ctx.dtype)
+                grad_hidden[place] = grad @ head
+                grad_head += grad.T @ hidden
+        return grad_hidden, grad_head.to(head_VD.dtype), None, None
+
+
+def token_logprobs(
+    hidden_ND: Tensor, head_VD: Tensor, labels_N: Tensor, temperature: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """(log-probability of each label under softmax(logits / temperature), entropy of each distribution), both N, in nats.
+
+    Only the log-probabilities carry a gradient.
+    """
+    logprobs_N, entropy_N = _TokenLogprobs.apply(hidden_ND, head_VD, labels_N, temperature)
+    return logprobs_N, entropy_N
