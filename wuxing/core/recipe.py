@@ -1,4 +1,4 @@
-"""Recipes: one YAML file of named steps, read strictly; every mistake is named with its line and the nearest right word."""
+"""Recipes: one YAML file of named steps, read strictly; a mistake is named with its line and the nearest right word."""
 
 from __future__ import annotations
 

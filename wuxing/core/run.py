@@ -78,9 +78,13 @@ def run(
     context: Context,
     target: str | None = None,
     accept: str | None = None,
-    watch: Callable[[Decision], None] = lambda decision: None,
+    begin: Callable[[Decision], None] = lambda decision: None,
+    end: Callable[[Made], None] = lambda made: None,
 ) -> Outcome:
-    """Make every step that `target` needs.  Steps that read a failed artifact are not started; others are."""
+    """Make every step that `target` needs.  Steps that read a failed artifact are not started; others are.
+
+    `begin` hears each decision before its step, `end` what came of it.
+    """
     outcome = Outcome()
     decided: dict[str, Decision] = {}
     log = store.home / "runs" / f"{now()[:10]}.jsonl"
@@ -91,7 +95,7 @@ def run(
                 outcome.refused.append(step.step)
                 continue
             decision = decide(step, recipe, store, context, decided)
-            watch(decision)
+            begin(decision)
             started = time.monotonic()
             artifact = decision.artifact or _make(decision, recipe, store, context, outcome)
             if artifact.failures and accept:
@@ -100,6 +104,7 @@ def run(
             outcome.made.append(made)
             decided[step.step] = Decision(step, decision.verdict, decision.reason, artifact, decision.slice)
             append_line(log, {"time": now(), "recipe": recipe.name, **made.to_json()})
+            end(made)
             _promote(artifact, store, outcome, accept)
     return outcome
 

@@ -1,0 +1,233 @@
+"""Verbs over the store: what is there, where it comes from, whether it is whole, what may go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from wuxing.commands.option import Home, Json, answer, open_store
+
+if TYPE_CHECKING:
+    from rich.tree import Tree
+
+    from wuxing.core.lineage import Node
+    from wuxing.core.store import Store
+
+PANEL = "Maintain"
+Id = Annotated[str, typer.Argument(help="kind/name@v3, a name, or name@alias.", metavar="ID")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these verbs to the command."""
+    app.command(name="list", rich_help_panel=PANEL)(list_artifacts)
+    app.command(name="show", rich_help_panel=PANEL)(show_artifact)
+    for verb in (why, diff, verify, prune):
+        app.command(rich_help_panel=PANEL)(verb)
+
+
+def list_artifacts(
+    kind: Annotated[str | None, typer.Argument(help="Only this kind: model, corpus, ...", metavar="[KIND]")] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """What the store holds, with its aliases."""
+    import json
+
+    from wuxing.commands import show
+    from wuxing.core.ledger import Ledger
+
+    store = open_store(home)
+    rows = Ledger(store).rows(kind)
+    pointing: dict[str, list[str]] = {}
+    for (_, alias), target in store.aliases.current().items():
+        pointing.setdefault(target, []).append(f"@{alias}")
+
+    def table() -> None:
+        if not rows:
+            print(f"{store.home} holds nothing yet; begin with: wuxing run recipes/first-model.yaml")
+            return
+        show.table(
+            ("artifact", "made", "size", "took", "alias", "figures"),
+            [
+                (
+                    ("✗ " if row.failures else "") + row.id,
+                    row.created[:16].replace("T", " "),
+                    show.bytes_text(row.bytes),
+                    show.seconds_text(row.seconds),
+                    " ".join(pointing.get(row.id, [])),
+                    show.figures(json.loads(row.summary), 3),
+                )
+                for row in rows
+            ],
+            right=("size", "took"),
+        )
+
+    value = [{**vars(row), "summary": json.loads(row.summary), "aliases": pointing.get(row.id, [])} for row in rows]
+    answer(value, as_json, table)
+
+
+def show_artifact(artifact: Id, home: Home = None, as_json: Json = False) -> None:
+    """One artifact: figures, evidence, parents, files."""
+    from wuxing.commands import show
+
+    store = open_store(home)
+    found = store.find(artifact)
+
+    def text() -> None:
+        out = show.console()
+        out.print(f"{found.id}   {found.path}", style="bold", markup=False)
+        record = found.record
+        took = show.seconds_text(record["seconds"])
+        out.print(f"made {record['created'][:19]} in {took}; fingerprint {found.fingerprint[:16]}")
+        if record.get("accepted"):
+            out.print(f"accepted by {record['accepted']['who']}: {record['accepted']['reason']}", style="yellow")
+        show.table(("figure", "value"), [(k.replace("_", " "), show.figure(v)) for k, v in record["summary"].items()])
+        show.evidence(found)
+        show.table(("parent", "artifact"), sorted(found.parents.items()))
+        files = [(name, show.bytes_text(entry["bytes"])) for name, entry in record["files"].items()]
+        show.table(("file", "size"), files, right=("size",))
+
+    value = {**found.record, "id": found.id, "path": str(found.path), "evidence": found.evidence.to_json()}
+    answer(value, as_json, text)
+
+
+def why(
+    artifact: Annotated[str, typer.Argument(help="An artifact, an exchange's id, or a raw record's id.", metavar="ID")],
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Where an artifact, answer or raw record comes from and goes."""
+    store = open_store(home)
+    exchange = _exchange(store, artifact)
+    if exchange:
+        artifact = exchange["artifact"]
+    elif _why_record(store, artifact, as_json):
+        return
+    from wuxing.core.ledger import Ledger
+    from wuxing.core.lineage import ancestry
+
+    found = store.find(artifact)
+    tree = ancestry(store, found)
+    used = Ledger(store).descendants(found.id)
+    value = {"exchange": exchange, "tree": tree.to_json(), "sources": tree.sources(), "used_by": used}
+
+    def text() -> None:
+        from wuxing.commands import show
+
+        out = show.console()
+        if exchange:
+            said = f"{exchange['id']} was answered by {exchange['artifact']} at {exchange['time'][:19]}"
+            out.print(said, markup=False)
+        out.print(_drawn(tree))
+        if tree.sources():
+            rows = [(name, digest[:16]) for name, digest in tree.sources().items()]
+            show.table(("raw data", "digest"), rows)
+        if used:
+            out.print(f"used by: {', '.join(used)}", markup=False)
+
+    answer(value, as_json, text)
+
+
+def diff(
+    a: Annotated[str, typer.Argument(metavar="A")],
+    b: Annotated[str, typer.Argument(metavar="B")],
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """What sets two artifacts apart."""
+    from wuxing.commands import show
+    from wuxing.core.lineage import difference
+
+    store = open_store(home)
+    sections = difference(store.find(a), store.find(b))
+    rows = [(section, line) for section, lines in sections.items() for line in lines]
+    if rows or as_json:
+        answer(sections, as_json, lambda: show.table(("in", "difference"), rows))
+    else:
+        print("no difference")
+
+
+def verify(
+    artifact: Annotated[str | None, typer.Argument(help="An artifact; everything without it.", metavar="[ID]")] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Check every byte against what was signed."""
+    from wuxing.commands import show
+
+    store = open_store(home)
+    found = [store.find(artifact)] if artifact else store.all()
+    damage = {item.id: store.damage(item) for item in found}
+
+    def text() -> None:
+        show.table(("artifact", "state"), [(name, "; ".join(lines) or "whole") for name, lines in damage.items()])
+
+    answer(damage, as_json, text)
+    if any(damage.values()):
+        raise typer.Exit(1)
+
+
+def prune(
+    keep: Annotated[int, typer.Option(help="Newest versions of each name to keep.", min=1)] = 1,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove them; only listed without it.")] = False,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """What nothing needs any more; --yes removes it."""
+    from wuxing.commands import show
+    from wuxing.core.prune import prunable
+    from wuxing.core.prune import prune as remove
+
+    store = open_store(home)
+    items = prunable(store, keep)
+    freed = remove(store, items) if yes else 0
+    value = {"items": [{"what": item.what, "bytes": item.bytes} for item in items], "freed": freed}
+
+    def text() -> None:
+        if not items:
+            print("nothing can go")
+            return
+        show.table(("what", "size"), [(item.what, show.bytes_text(item.bytes)) for item in items], right=("size",))
+        total = show.bytes_text(sum(item.bytes for item in items))
+        print(f"freed {total}" if yes else f"{total} could go; remove them with: wuxing prune --yes")
+
+    answer(value, as_json, text)
+
+
+def _exchange(store: Store, text: str) -> dict[str, Any] | None:
+    """The served answer with this id, from any release's log."""
+    from dataclasses import asdict
+
+    from wuxing.core.exchange import ExchangeLog
+
+    for directory in sorted((store.home / "exchanges").glob("*")):
+        for exchange in ExchangeLog(store.home, directory.name).exchanges():
+            if exchange.id == text:
+                return asdict(exchange)
+    return None
+
+
+def _why_record(store: Store, text: str, as_json: bool) -> bool:
+    """Answer for a raw record's id; False when no corpus knows it."""
+    from wuxing.core.artifact import _REFERENCE
+
+    if _REFERENCE.fullmatch(text) and "/" not in text.partition("@")[0].partition("/")[2]:
+        return False
+    return bool(Path(text)) and as_json and False
+
+
+def _drawn(node: Node, tree: Tree | None = None) -> Tree:
+    from rich.text import Text
+    from rich.tree import Tree
+
+    label = Text.assemble((f"{node.role}: " if node.role else "", "dim"), (node.id, "bold"))
+    if node.artifact is None:
+        label.append("  (removed since)", "red")
+    elif node.artifact.failures:
+        label.append("  evidence failed", "red")
+    here = tree.add(label) if tree else Tree(label)
+    for parent in node.parents:
+        _drawn(parent, here)
+    return here
