@@ -191,17 +191,20 @@ def _override(value: dict[str, Any], text: str) -> None:
         keys = ["steps", *keys]
     here: Any = value
     for key in keys[:-1]:
-        here = here[int(key)] if isinstance(here, list) and key.isdigit() else _enter(here, key, path)
+        if isinstance(here, dict):
+            here.setdefault(key, {})
+        here = here[_place_in(here, key, path)]
+    here[_place_in(here, keys[-1], path)] = parse_scalar(raw)
+
+
+def _place_in(here: Any, key: str, path: str) -> str | int:
+    if isinstance(here, dict):
+        return key
+    if isinstance(here, list) and key.isdigit() and int(key) < len(here):
+        return int(key)
     if isinstance(here, list):
-        here[int(keys[-1])] = parse_scalar(raw)
-    else:
-        here[keys[-1]] = parse_scalar(raw)
-
-
-def _enter(here: Any, key: str, path: str) -> Any:
-    if not isinstance(here, dict):
-        raise UsageError(f'--set {path}: "{key}" stands under a plain value', "Set that value as a whole")
-    return here.setdefault(key, {})
+        raise UsageError(f'--set {path}: "{key}" is no place in a list of {len(here)}', "Places count from 0")
+    raise UsageError(f'--set {path}: "{key}" stands under a plain value', "Set that value as a whole")
 
 
 # ------------------------------------------------------------------------------------------------ pydantic's errors
