@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import hmac
-import os
 import re
 import secrets
 from collections.abc import Iterator
@@ -120,7 +119,7 @@ def _write(home: Path, entries: list[KeyEntry]) -> None:
     path = home / "keys.json"
     value: dict[str, Any] = {"keys": [vars(entry) for entry in entries]}
     write_json(path, value)
-    os.chmod(path, 0o600)
+    path.chmod(0o600)
 
 
 def _hash(salt: str, key: str) -> str:
