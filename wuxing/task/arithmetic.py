@@ -110,6 +110,10 @@ class ArithmeticStep(TaskStep):
     def identity(self, example: Example) -> str:
         return str(example.meta["problem"])
 
+    def slice(self, example: Example) -> str:
+        digits = max(len(str(operand)) for operand in example.meta["operands"])
+        return f"{example.meta['operation']}, {digits} digit{'s' if digits > 1 else ''}"
+
     def right_replies(self, example: Example) -> list[str]:
         answer, shown = example.answer, example.meta["shown"]
         return [

@@ -53,6 +53,10 @@ class TaskStep(StepConfig):
         """Near misses, hedges and tricks that `score` must reject, besides those that every task is tried with."""
         raise NotImplementedError
 
+    def slice(self, example: Example) -> str:
+        """The part of the task to which an example belongs, where results are also given by part; empty: none."""
+        return ""
+
     def files(self) -> dict[str, str]:
         """Name → path of the outside files that `generate` reads."""
         return {}

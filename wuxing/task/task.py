@@ -77,6 +77,10 @@ class StoredTask:
         """What makes two examples the same problem."""
         return self.settings.identity(example)
 
+    def slice(self, example: Example) -> str:
+        """The part of the task to which an example belongs; empty where the task has no parts."""
+        return self.settings.slice(example)
+
 
 def load_task(directory: Path) -> StoredTask:
     """The task of an artifact's directory.  WuxingError when the directory holds none."""
