@@ -152,6 +152,15 @@ def test_killed_at_random_instants_ends_as_if_never_stopped(tmp_path: Path) -> N
         assert len(read_lines(killed.file("starts.jsonl"))) >= 1
 
 
+def test_what_a_kill_inside_a_write_left_is_not_signed(tmp_path: Path) -> None:
+    first = make(tmp_path, STEPS).artifact("ab")
+    draft = first.path.with_name(f".partial-{first.fingerprint[:16]}")
+    first.path.rename(draft)
+    (draft / ".text.txt.12345.wuxing-tmp").write_text("hal")
+    again = make(tmp_path, STEPS).artifact("ab")
+    assert set(again.record["files"]) == set(first.record["files"]) and again.content == first.content
+
+
 def test_interrupt_saves_and_says_so(tmp_path: Path) -> None:
     context = Context(home=tmp_path)
     store = Store(tmp_path)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
 from typing import Any
+
+_TEMPORARY = ".wuxing-tmp"
 
 
 def sync_directory(path: Path) -> None:
@@ -20,7 +23,7 @@ def sync_directory(path: Path) -> None:
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `path` whole or not at all: temporary name, fsync, `os.replace`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    draft = path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
     try:
         with open(draft, "wb") as file:
             file.write(content)
@@ -48,14 +51,23 @@ def read_json(path: Path) -> Any:
 
 
 def append_line(path: Path, value: Any) -> None:
-    """Append one JSON line in one `write`, so that lines of several writers never mix."""
+    """Append one JSON line in one `write`, so that writers never mix lines; a full disk leaves no half line."""
     path.parent.mkdir(parents=True, exist_ok=True)
     line = (json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n").encode()
     handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        os.write(handle, line)
+        written = os.write(handle, line)
+        if written < len(line):
+            os.ftruncate(handle, os.lseek(handle, 0, os.SEEK_END) - written)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
     finally:
         os.close(handle)
+
+
+def remove_temporaries(directory: Path) -> None:
+    """Remove what a process killed inside `write_bytes` left.  Only for a directory that no living process writes."""
+    for path in directory.rglob(f".*{_TEMPORARY}"):
+        path.unlink()
 
 
 def read_lines(path: Path) -> list[Any]:

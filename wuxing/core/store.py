@@ -16,7 +16,7 @@ from wuxing.core.artifact import Artifact, Reference
 from wuxing.core.digest import digest_of_file, digest_of_files
 from wuxing.core.error import UsageError, WuxingError, nearest
 from wuxing.core.exchange import now
-from wuxing.core.file import append_line, read_json, read_lines, sync_directory, write_json
+from wuxing.core.file import append_line, read_json, read_lines, remove_temporaries, sync_directory, write_json
 from wuxing.core.lease import lease, lock
 from wuxing.core.step import Draft
 
@@ -109,6 +109,7 @@ class Store:
             if path.exists() and not keep:
                 shutil.rmtree(path)
             path.mkdir(exist_ok=True)
+            remove_temporaries(path)
             yield Draft(path, kind, name, fingerprint, seed)
 
     def sign(self, draft: Draft, record: dict[str, Any], volatile: Sequence[str] = ()) -> Artifact:
