@@ -66,9 +66,10 @@ def resolve(
     """The values of a Hugging Face `config.json` for this architecture and vocabulary.
 
     The law: head channels 64 (32 below width 128, 128 from 2048 on); one key-value head for two query heads below
-    width 1024, for four above (where they divide); feed-forward width 8/3 of the width (Shazeer 2020, equal cost to a plain one of 4),
-    rounded up to a multiple of 64; of all widths and depths within 5 % of the size, the one whose width per layer is
-    nearest to 64 (growing to 128 between width 1024 and 2048).  Raises UsageError when no network of that size can hold the vocabulary.
+    width 1024, for four above (where they divide); feed-forward width 8/3 of the width (Shazeer 2020: the cost of a
+    plain one of 4), rounded up to a multiple of 64; of all widths and depths within 5 % of the size, the one whose
+    width per layer is nearest to 64 (growing to 128 between width 1024 and 2048).
+    Raises UsageError when no network of that size can hold the vocabulary.
     """
     width, layers = _width_and_layers(architecture, vocab_size)
     shape = _shape(architecture, width, layers)
@@ -172,4 +173,4 @@ def _width_and_layers(architecture: Architecture, vocab_size: int) -> tuple[int,
 
 
 def _widths() -> list[int]:
-    return [32, 64, 96, 128, 192, 256, *range(384, 2048, 128), *range(2048, 16385, 256)]
+    return [32, 64, 96, 128, 192, 256, *range(384, 2048, 128), *range(2048, 16385, 512)]

@@ -1,6 +1,6 @@
 """Decoder-only transformers of the Qwen3 and Llama families; parameter names are those of `transformers`.
 
-Shapes: B rows, T tokens, S tokens attended to, D width, H query heads, K key-value heads, C head channels, F inner
+Shapes: B rows, T tokens, D width, H query heads, K key-value heads, C head channels, F inner
 width of the feed-forward block, V vocabulary.
 """
 
@@ -8,21 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import math
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wuxing.model.rope import rope_tables
-
-
-class Store(Protocol):
-    """Where attention puts keys and values, and what it may look at (see `model/cache.py`)."""
-
-    mask: Tensor | None
-
-    def update(self, layer: int, keys_BTKC: Tensor, values_BTKC: Tensor) -> tuple[Tensor, Tensor]: ...
 
 
 class Norm(nn.Module):
@@ -40,9 +32,9 @@ class Norm(nn.Module):
 class Attention(nn.Module):
     """Grouped-query attention with rotary positions; Qwen3 norms queries and keys per head."""
 
-    def __init__(self, config: dict[str, Any], layer: int):
+    def __init__(self, config: dict[str, Any]):
         super().__init__()
-        width, self.layer, self.channels = config["hidden_size"], layer, config["head_dim"]
+        width, self.channels = config["hidden_size"], config["head_dim"]
         self.heads, self.kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
         bias = bool(config.get("attention_bias"))
         self.q_proj = nn.Linear(width, self.heads * self.channels, bias=bias)
@@ -54,7 +46,7 @@ class Attention(nn.Module):
             self.q_norm = Norm(self.channels, config["rms_norm_eps"])
             self.k_norm = Norm(self.channels, config["rms_norm_eps"])
 
-    def forward(self, x_BTD: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, store: Store | None) -> Tensor:
+    def forward(self, x_BTD: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None) -> Tensor:
         rows, tokens = x_BTD.shape[:2]
         q_BTHC = self.q_proj(x_BTD).view(rows, tokens, self.heads, self.channels)
         k_BTKC = self.k_proj(x_BTD).view(rows, tokens, self.kv_heads, self.channels)
@@ -62,14 +54,12 @@ class Attention(nn.Module):
         if self.normed:
             q_BTHC, k_BTKC = self.q_norm(q_BTHC), self.k_norm(k_BTKC)
         q_BTHC, k_BTKC = rotate(q_BTHC, cos, sin).to(v_BTKC.dtype), rotate(k_BTKC, cos, sin).to(v_BTKC.dtype)
-        if store is not None:
-            k_BTKC, v_BTKC = store.update(self.layer, k_BTKC, v_BTKC)
         mixed_BHTC = F.scaled_dot_product_attention(
             q_BTHC.transpose(1, 2),
             k_BTKC.transpose(1, 2),
             v_BTKC.transpose(1, 2),
             attn_mask=mask,
-            is_causal=mask is None and tokens > 1,
+            is_causal=mask is None,
             enable_gqa=self.heads != self.kv_heads,
         )
         return self.o_proj(mixed_BHTC.transpose(1, 2).reshape(rows, tokens, -1))
@@ -92,15 +82,15 @@ class FeedForward(nn.Module):
 class Layer(nn.Module):
     """One pre-norm transformer block."""
 
-    def __init__(self, config: dict[str, Any], layer: int):
+    def __init__(self, config: dict[str, Any]):
         super().__init__()
-        self.self_attn = Attention(config, layer)
+        self.self_attn = Attention(config)
         self.mlp = FeedForward(config)
         self.input_layernorm = Norm(config["hidden_size"], config["rms_norm_eps"])
         self.post_attention_layernorm = Norm(config["hidden_size"], config["rms_norm_eps"])
 
-    def forward(self, x_BTD: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, store: Store | None) -> Tensor:
-        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), cos, sin, mask, store)
+    def forward(self, x_BTD: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None) -> Tensor:
+        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), cos, sin, mask)
         return x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
 
 
@@ -110,15 +100,13 @@ class Body(nn.Module):
     def __init__(self, config: dict[str, Any]):
         super().__init__()
         self.embed_tokens = nn.Embedding(config["vocab_size"], config["hidden_size"])
-        self.layers = nn.ModuleList(Layer(config, number) for number in range(config["num_hidden_layers"]))
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config["num_hidden_layers"]))
         self.norm = Norm(config["hidden_size"], config["rms_norm_eps"])
 
-    def forward(
-        self, tokens_BT: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None = None, store: Store | None = None
-    ) -> Tensor:
+    def forward(self, tokens_BT: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None = None) -> Tensor:
         x_BTD = self.embed_tokens(tokens_BT)
         for layer in self.layers:
-            x_BTD = layer(x_BTD, cos, sin, mask, store)
+            x_BTD = layer(x_BTD, cos, sin, mask)
         return self.norm(x_BTD)
 
 
@@ -163,31 +151,24 @@ class Network(nn.Module):
         tokens_BT: Tensor,
         positions_BT: Tensor | None = None,
         documents_BT: Tensor | None = None,
-        cache: Store | None = None,
-        mask_BTS: Tensor | None = None,
     ) -> Tensor:
         """The last hidden states (B, T, D) after the final norm; `hidden @ head_VD.T` are the logits.
 
-        Attention is causal.  With `documents_BT` tokens see only their own document number, with `mask_BTS` (True:
-        may look) exactly what it says, with `cache` what the cache holds.  Positions count from 0 unless given.
+        Attention is causal; with `documents_BT` tokens see only their own document number inside the row.  Positions
+        count from 0 unless given.
         """
         cos, sin = self.rotations(tokens_BT.shape[1], positions_BT)
-        mask = cache.mask if cache is not None else None
-        if mask_BTS is not None:
-            mask = mask_BTS[:, None]
-        elif documents_BT is not None:
-            mask = document_mask(documents_BT)
-        return self.model(tokens_BT, cos, sin, mask, cache)
+        mask = None if documents_BT is None else document_mask(documents_BT)
+        return self.model(tokens_BT, cos, sin, mask)
 
     def forward(
         self,
         tokens_BT: Tensor,
         positions_BT: Tensor | None = None,
         documents_BT: Tensor | None = None,
-        cache: Store | None = None,
     ) -> Tensor:
         """Logits (B, T, V) of the next token."""
-        return F.linear(self.hidden(tokens_BT, positions_BT, documents_BT, cache), self.head_VD)
+        return F.linear(self.hidden(tokens_BT, positions_BT, documents_BT), self.head_VD)
 
     def rotations(self, tokens: int, positions_BT: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Cosines and sines, each (B or 1, T, 1, C)."""
