@@ -1,0 +1,143 @@
+"""Private data replaced by their kind: `<mail>`, `<phone>`, `<ip>`, `<card>`, `<id_cn>`, `<key>`.
+
+Numbers with a check digit are replaced only when it fits, so that ordinary numbers stay.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+from wuxing.core.context import Context
+from wuxing.data.clean.text_cleaner import TextCleaner
+from wuxing.data.clean_config import PRIVATE_KINDS, PrivacyConfig, PrivateKind
+
+
+class Rule(NamedTuple):
+    """One spelling of a kind of private data."""
+
+    pattern: re.Pattern[str]
+    valid: Callable[[str], bool] | None = None
+    """What else must hold of a match."""
+    hint: str = ""
+    """A character without which the pattern cannot match; spares the search."""
+
+
+def luhn(digits: str) -> bool:
+    """Whether the last digit is Luhn's check digit (ISO/IEC 7812-1)."""
+    total = 0
+    for place, digit in enumerate(reversed(digits)):
+        value = int(digit) * (1 + place % 2)
+        total += value - 9 * (value > 9)
+    return total % 10 == 0
+
+
+def is_card(text: str) -> bool:
+    """13 to 19 digits of a card network's range with a fitting check digit."""
+    digits = re.sub(r"\D", "", text)
+    return 13 <= len(digits) <= 19 and digits[0] in "23456" and len(set(digits)) > 2 and luhn(digits)
+
+
+def is_chinese_id(text: str) -> bool:
+    """A resident identity number: date of birth and check character (GB 11643-1999, ISO 7064 MOD 11-2)."""
+    year, month, day = int(text[6:10]), int(text[10:12]), int(text[12:14])
+    if not (1850 <= year <= 2100 and 1 <= month <= 12 and 1 <= day <= 31):
+        return False
+    total = sum(int(digit) * (2 ** (17 - place) % 11) for place, digit in enumerate(text[:17]))
+    return "10X98765432"[total % 11] == text[17].upper()
+
+
+def is_public_address(text: str) -> bool:
+    """An IP address that is not the machine's own (loopback) or none at all (unspecified, broadcast)."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return not (address.is_loopback or address.is_unspecified or address.is_multicast or text == "255.255.255.255")
+
+
+RULES: dict[PrivateKind, tuple[Rule, ...]] = {
+    "key": (
+        Rule(
+            re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.S), hint="-"
+        ),
+        Rule(re.compile(r"\b(?:sk|pk|rk)[-_](?:[a-z]+[-_])*[A-Za-z0-9_-]{20,}"), hint="k"),
+        Rule(re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"), hint="A"),
+        Rule(re.compile(r"\bgh[pousr]_[A-Za-z0-9]{30,}"), hint="_"),
+        Rule(re.compile(r"\bgithub_pat_[A-Za-z0-9_]{40,}"), hint="_"),
+        Rule(re.compile(r"\bAIza[0-9A-Za-z_-]{35}"), hint="z"),
+        Rule(re.compile(r"\bxox[abprs]-[0-9A-Za-z-]{10,}"), hint="-"),
+        Rule(re.compile(r"\bhf_[A-Za-z0-9]{30,}"), hint="_"),
+        Rule(re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}"), hint="."),
+    ),
+    "mail": (
+        Rule(
+            re.compile(
+                r"(?<![\w.+%-])[\w.+%'-]{1,64}@(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.)+[^\W\d_]{2,24}(?![\w-])",
+            ),
+            hint="@",
+        ),
+    ),
+    "id_cn": (Rule(re.compile(r"(?<!\d)[1-9]\d{16}[\dXx](?![\dA-Za-z])", re.A), is_chinese_id),),
+    "card": (Rule(re.compile(r"(?<![\d.-])\d(?:[ -]?\d){12,18}(?![\d-]|\.\d)", re.A), is_card),),
+    "ip": (
+        Rule(
+            re.compile(r"(?<![\w.:-])(?<![vV]ersion )(?:\d{1,3}\.){3}\d{1,3}(?![\w:]*\w\.|\.\d|\d|-\d)", re.A),
+            is_public_address,
+            ".",
+        ),
+        Rule(
+            re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{1,4}(?![\w:.])"), lambda t: _is_ipv6(t), ":"
+        ),
+    ),
+    "phone": (
+        Rule(
+            re.compile(r"(?<![\w+])\+\d{1,3}(?:[ .-]?\(?\d{1,5}\)?){2,6}(?![\d-])", re.A),
+            lambda t: 8 <= _digits(t) <= 15,
+        ),
+        Rule(re.compile(r"(?<![\d.-])(?:86[ -]?)?1[3-9]\d[ -]?\d{4}[ -]?\d{4}(?![\d-]|\.\d)", re.A)),
+        Rule(re.compile(r"(?<![\d.-])0\d{2,3}-\d{7,8}(?![\d-])", re.A), hint="-"),
+        Rule(
+            re.compile(
+                r"(?<![\w.-])(?:1[ .-])?(?:\([2-9]\d\d\) ?|[2-9]\d\d[.-])[2-9]\d\d[ .-]\d{4}(?![\w-]|\.\d)", re.A
+            )
+        ),
+    ),
+}
+"""In the order in which they are applied."""
+
+
+def _digits(text: str) -> int:
+    return sum(character.isdigit() for character in text)
+
+
+def _is_ipv6(text: str) -> bool:
+    return text.count(":") >= 2 and _digits(text) > 0 and is_public_address(text) and len(text) > 6
+
+
+class Privacy(TextCleaner):
+    """Replaces each finding by `<kind>` and counts it."""
+
+    def __init__(self, kinds: tuple[PrivateKind, ...] = PRIVATE_KINDS):
+        super().__init__()
+        self.kinds = kinds
+        self._rules = [(kind, rule) for kind in RULES if kind in kinds for rule in RULES[kind]]
+
+    def change(self, text: str) -> str:
+        for kind, rule in self._rules:
+            if not rule.hint or rule.hint in text:
+                text = rule.pattern.sub(lambda m, k=kind, r=rule: self._replace(m[0], k, r), text)  # type: ignore[misc]
+        return text
+
+    def _replace(self, match: str, kind: str, rule: Rule) -> str:
+        if rule.valid is not None and not rule.valid(match):
+            return match
+        self.found[kind] += 1
+        return f"<{kind}>"
+
+
+def build(config: PrivacyConfig, context: Context) -> Privacy:
+    """The step for a recipe."""
+    return Privacy(config.kinds)
