@@ -11,17 +11,17 @@ from typing import Any
 
 from wuxing.core.artifact import Artifact
 from wuxing.core.context import Context
-from wuxing.core.file import write_json, write_text
+from wuxing.core.file import write_json
 from wuxing.core.progress import Bar
 from wuxing.core.record import Record
 from wuxing.core.step import Draft
 from wuxing.evaluate.contamination import check_overlap
 from wuxing.evaluate.evaluation_kind import EvaluationStep
-from wuxing.evaluate.metric import bits_estimate, bits_per_byte, byte_entropy
+from wuxing.evaluate.metric import bits_estimate, byte_entropy
 from wuxing.evaluate.pairing import compare_all
 from wuxing.evaluate.sample import document_rows, reply_rows, write_rows
 from wuxing.evaluate.selftest import TOLERANCE, try_accuracy, try_bits, try_scorer
-from wuxing.evaluate.statistic import CONFIDENCE, Estimate, wilson
+from wuxing.evaluate.statistic import CONFIDENCE, wilson
 from wuxing.evaluate.subject import Said, Sampling, Score, Subject
 from wuxing.task.check import baseline
 from wuxing.task.task import Example, StoredTask, load_task
@@ -82,7 +82,7 @@ def evaluate(config: EvaluationStep, parents: Mapping[str, Artifact], draft: Dra
         for name, artifact in models.items():
             subject = Subject.load(name, artifact, context, config.rows)
             measured[name] = measure(subject, artifact, sets, config, draft.seed, _polling(bar, name, context))
-    results = {
+    results: dict[str, Any] = {
         "models": {name: _results(one, sets, draft.seed) for name, one in measured.items()},
         "comparisons": compare_all(measured, sets, draft.seed),
         "baselines": _baselines(sets),

@@ -1,4 +1,4 @@
-"""`make: evaluation`: models measured on held-out text and tasks, compared in pairs, checked against their training data."""
+"""`make: evaluation`: models measured on held-out text and tasks, in pairs, and checked against their data."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from wuxing.core.step import Config, Draft, Parent, StepConfig, StepKind, plumbi
 class Overlap(Config):
     """When an evaluation item counts as seen in training."""
 
-    ngram: int = Field(13, ge=2)
+    ngram: int = Field(default=13, ge=2)
     """Words (or single Chinese characters) of an n-gram.  Larger finds fewer chance matches."""
-    threshold: float = Field(0.5, gt=0, le=1)
+    threshold: float = Field(default=0.5, gt=0, le=1)
     """Share of an item's n-grams that one training row must hold to be reported as near.  Larger reports fewer."""
     exact: Literal["refuse", "remove"] = "refuse"
     """What happens when a training row is an item: the evidence fails, or the item is left out and counted."""
@@ -26,13 +26,13 @@ class Overlap(Config):
 class Reference(Config):
     """How the reference window for drift is drawn: as the server answers when a client sets nothing else."""
 
-    prompts: int = Field(100, ge=0)
+    prompts: int = Field(default=100, ge=0)
     """Prompts, taken evenly from the tasks and `corpora`; 0 leaves no reference."""
     corpora: list[str] = []
     """Corpora of dialogues whose held-out questions are asked too."""
-    temperature: float = Field(1.0, ge=0)
-    top_p: float = Field(1.0, gt=0, le=1)
-    max_tokens: int = Field(64, ge=1)
+    temperature: float = Field(default=1.0, ge=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    max_tokens: int = Field(default=64, ge=1)
     """Longest reply in tokens; longer ones are cut, so `reply_tokens` is only known up to here."""
 
 
@@ -45,11 +45,11 @@ class EvaluationStep(StepConfig):
     """Its `test` split is scored in bits per byte."""
     tasks: list[str] = []
     """Their `test` splits are asked, greedily, and judged by each task's verifier."""
-    documents: int = Field(200, ge=1)
+    documents: int = Field(default=200, ge=1)
     """At most so many documents of the corpus, drawn by a digest of their ids."""
-    items: int = Field(500, ge=1)
+    items: int = Field(default=500, ge=1)
     """At most so many problems of each task, the first in its order."""
-    max_tokens: int = Field(64, ge=1)
+    max_tokens: int = Field(default=64, ge=1)
     """Longest reply to a problem, in tokens."""
     overlap: Overlap = Overlap()
     reference: Reference = Reference()

@@ -57,7 +57,7 @@ def shuffle_words(records: Sequence[Record], seed: int) -> list[Record]:
 
 
 def try_bits(subject: Subject, records: Sequence[Record], seed: int) -> dict[str, Any]:
-    """Bits per byte of some documents, and of the same ones with their words shuffled; `passed` when those are worse."""
+    """Bits per byte of some documents, and of the same with their words shuffled; `passed` when those are worse."""
     plain = bits_per_byte(list(subject.score(records)))
     shuffled = bits_per_byte(list(subject.score(shuffle_words(records, seed))))
     return {"model": subject.name, "plain": plain, "shuffled": shuffled, "passed": shuffled > plain * (1 + RISE)}
@@ -68,7 +68,7 @@ def try_scorer(subject: Subject, pairs: Sequence[tuple[list[int], list[int]]]) -
     import torch
 
     worst = 0.0
-    network = subject.engine.network
+    network = subject.network
     for (prompt, ids), scored in zip(pairs, subject.engine.score(list(pairs)), strict=True):
         tokens = torch.tensor([prompt + ids], device=network.device)
         with torch.inference_mode():

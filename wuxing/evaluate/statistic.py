@@ -123,7 +123,7 @@ def _drawn(n: int, seed: int, resamples: int) -> np.ndarray:
 
 
 def _resampled(values: np.ndarray, drawn: np.ndarray) -> np.ndarray:
-    """The sum of each resample, a block of resamples at a time: memory stays below 8 MB however many items there are."""
+    """The sum of each resample, a block of them at a time: memory stays below 8 MB for up to a million items."""
     block = max(1, 1_000_000 // drawn.shape[1])
     return np.concatenate([values[drawn[i : i + block]].sum(axis=1) for i in range(0, len(drawn), block)])
 

@@ -15,6 +15,7 @@ from wuxing.core.record import Record
 
 if TYPE_CHECKING:
     from wuxing.generate.engine import Engine
+    from wuxing.model.network import Network
     from wuxing.text.tokenizer import Tokenizer
 
 
@@ -58,8 +59,8 @@ class Subject:
     name: str
     artifact: Artifact
     tokenizer: Tokenizer
+    network: Network
     engine: Engine
-    max_positions: int
 
     @classmethod
     def load(cls, name: str, artifact: Artifact, context: Context, rows: int) -> Subject:
@@ -74,7 +75,11 @@ class Subject:
         network = load_network(artifact.path, str(pick_device(context.device)), torch.float32).eval()
         # fp32: what is compared must not depend on how a machine rounds bf16.
         engine = Engine(network, max_rows=rows, precision="float32")
-        return cls(name, artifact, Tokenizer.load(artifact.path), engine, network.max_positions)
+        return cls(name, artifact, Tokenizer.load(artifact.path), network, engine)
+
+    @property
+    def max_positions(self) -> int:
+        return self.network.max_positions
 
     @property
     def stop_tokens(self) -> tuple[int, ...]:

@@ -78,7 +78,7 @@ class TaskStep(StepConfig):
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         if cls is not TaskStep:
             return handler(schema)
-        return {"anyOf": [find_task(name).model_json_schema() for name in known_tasks()]}
+        return {"anyOf": [handler(find_task(name).__pydantic_core_schema__) for name in known_tasks()]}
 
 
 def known_tasks() -> list[str]:
