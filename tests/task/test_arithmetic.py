@@ -121,8 +121,8 @@ def test_mistakes_in_the_settings_are_named(change: dict[str, Any], message: str
 
 def test_schema_names_every_key_of_every_task() -> None:
     schema = TaskStep.model_json_schema()
-    found = {part["$ref"].split("/")[-1] for part in schema["anyOf"]}
-    assert {"ArithmeticStep", "ChoicesStep"} <= found
-    assert set(CONFIG) < set(schema["$defs"]["ArithmeticStep"]["properties"])
+    parts = {part["title"]: part for part in schema["anyOf"]}
+    assert {"ArithmeticStep", "ChoicesStep"} <= set(parts)
+    assert set(CONFIG) < set(parts["ArithmeticStep"]["properties"])
     assert "weight" in schema["$defs"]["Operation"]["properties"]
     assert isinstance(settings(), ArithmeticStep)

@@ -26,6 +26,8 @@ PHRASINGS = (
 )
 HELD_OUT_SPARE = 2.0
 """Problems set aside for a held-out split, per example that it needs: drawing until all are different stays quick."""
+LEAST_HELD_OUT = 0.05
+"""Least share of all problems set aside for a held-out split: where problems abound, drawing still finds them soon."""
 
 
 class Operation(Config):
@@ -191,7 +193,10 @@ class ArithmeticStep(TaskStep):
                 f"{held_out} held-out examples are too many for {problems} different problems",
                 f"Ask for at most {int(problems / 2 / HELD_OUT_SPARE)}, or raise operations.high",
             )
-        return {split: HELD_OUT_SPARE * getattr(self.examples, split) / problems for split in ("test", "validation")}
+        return {
+            split: max(LEAST_HELD_OUT, HELD_OUT_SPARE * getattr(self.examples, split) / problems)
+            for split in ("test", "validation")
+        }
 
 
 def identity_of(operation: str, operands: tuple[int, int]) -> str:
