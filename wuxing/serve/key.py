@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,7 @@ from typing import Any
 from wuxing.core.error import UsageError, WuxingError, nearest
 from wuxing.core.exchange import now
 from wuxing.core.file import read_json, write_json
+from wuxing.core.lease import lock
 
 PREFIX = "wx-"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -39,7 +37,7 @@ def create_key(home: Path, name: str) -> str:
     """Add a key and return it: the only time that anybody sees it."""
     if not _NAME.fullmatch(name):
         raise UsageError(f'"{name}" is no name for a key', "Use letters, digits, dot, dash and underscore, at most 64")
-    with _locked(home):
+    with lock(home / ".keys.lock"):
         entries = list_keys(home)
         if any(entry.name == name for entry in entries):
             raise UsageError(f'there is already a key "{name}"', "Choose another name, or revoke that key first")
@@ -48,14 +46,14 @@ def create_key(home: Path, name: str) -> str:
 
 def ensure_key(home: Path, name: str = "first") -> str | None:
     """The first key of a home that has none; None when it has some."""
-    with _locked(home):
+    with lock(home / ".keys.lock"):
         entries = list_keys(home)
         return None if entries else _add(home, entries, name)
 
 
 def revoke_key(home: Path, name: str) -> None:
     """Take a key away; running servers refuse it from their next request on."""
-    with _locked(home):
+    with lock(home / ".keys.lock"):
         entries = list_keys(home)
         if not any(entry.name == name for entry in entries):
             raise UsageError(f'there is no key "{name}"', nearest(name, [entry.name for entry in entries]))
@@ -124,12 +122,3 @@ def _write(home: Path, entries: list[KeyEntry]) -> None:
 
 def _hash(salt: str, key: str) -> str:
     return hashlib.sha256(f"{salt}{key}".encode("utf-8", "surrogatepass")).hexdigest()
-
-
-@contextmanager
-def _locked(home: Path) -> Iterator[None]:
-    """One writer at a time: two first servers of one home must not each make a key and lose the other's."""
-    home.mkdir(parents=True, exist_ok=True)
-    with open(home / ".keys.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

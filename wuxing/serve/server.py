@@ -39,13 +39,15 @@ def serve(
     keys: bool = True,
     limits: Limits | None = None,
     device: str = "auto",
+    precision: str = "auto",
     certificate: Path | None = None,
     private_key: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> None:
     """Verify `release`, serve it until SIGINT or SIGTERM, drain, and return.
 
-    `keys=False` is for loopback only; `port=0` takes a free one; `certificate` and `private_key` (PEM) turn TLS on.
+    `keys=False` is for loopback only; `port=0` takes a free one; `precision` is bf16, fp32 or auto; `certificate` and
+    `private_key` (PEM) turn TLS on.
     Raises UsageError for a taken port or a wrong certificate, RefusedError when the evidence of the deployment fails.
     """
     limits = limits or Limits()
@@ -62,7 +64,7 @@ def serve(
         check_files(release, evidence)
         if evidence.failures():
             write_evidence(release, home, evidence, place)
-        service = open_service(release, home, keys, limits, device)
+        service = open_service(release, home, keys, limits, device, precision)
         try:
             service.secure = certificate is not None
             check_service(service, evidence)

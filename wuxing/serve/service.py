@@ -71,7 +71,12 @@ class Service:
 
 
 def open_service(
-    release: Artifact, home: Path, keys: bool = True, limits: Limits | None = None, device: str = "auto"
+    release: Artifact,
+    home: Path,
+    keys: bool = True,
+    limits: Limits | None = None,
+    device: str = "auto",
+    precision: str = "auto",
 ) -> Service:
     """Load the release's model and start its engine.  Verification is `deploy.verify_release` and `deploy.deploy`."""
     from wuxing.compute.device import pick_device
@@ -80,12 +85,12 @@ def open_service(
 
     limits = limits or Limits()
     directory = release.path / "model"
-    network = load_network(directory, device=pick_device(device)).eval()
+    network = load_network(directory, device=pick_device(device))
     tokenizer = Tokenizer.load(directory)
-    context_tokens = int(network.config["max_position_embeddings"])
+    context_tokens = network.max_positions
 
     def build() -> Engine:
-        return Engine(network, max_rows=limits.rows, max_tokens=context_tokens)
+        return Engine(network, limits.rows, context_tokens, precision, frozen=True)
 
     worker = Worker(build, limits.rows, limits.waiting)
     worker.start()
@@ -101,5 +106,5 @@ def open_service(
         context_tokens,
         ExchangeLog(home, release.name),
         Rate(limits.requests_per_minute),
-        "float32",
+        str(worker.dtype).removeprefix("torch."),
     )

@@ -53,6 +53,11 @@ class Worker:
         return self._thread.is_alive()
 
     @property
+    def dtype(self) -> object:
+        """In which the engine computes."""
+        return self._engine.dtype
+
+    @property
     def rows_in_use(self) -> int:
         return len(self._running)
 
