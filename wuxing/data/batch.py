@@ -71,6 +71,8 @@ class BatchSource(Protocol):
 
     digest: str
     """The digest of the sample plan: two sources of one digest give the same samples in the same order."""
+    figures: dict[str, float]
+    """What the source measured while it made the newest step; may be empty."""
 
     def __next__(self) -> list[Batch]:
         """The pieces of the next step; this rank's share of them when several ranks train together."""

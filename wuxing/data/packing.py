@@ -41,7 +41,7 @@ class Packing(Protocol):
 
     @property
     def losses(self) -> dict[str, float]:
-        """`padding` (share of positions without a token), `truncated` (share of ids in no row), `fully_masked` documents."""
+        """Shares: `padding` (positions without a token), `truncated` (ids in no row); documents: `fully_masked`."""
         ...
 
     def __getitem__(self, row: int) -> Row: ...
@@ -94,7 +94,7 @@ class Fit:
 
     A document goes into the fullest row that still has room, longest documents first (best-fit decreasing: at most
     11/9 of the optimal number of rows, Johnson 1974).  A text longer than a row is cut into several pieces, a dialogue
-    is truncated, since what follows would lack its prompt.  Texts begin with an end-of-text, dialogues as they are served.
+    is truncated, since what follows would lack its prompt.  Texts begin with an end-of-text, dialogues as when served.
     """
 
     data: TokenSet
@@ -178,7 +178,7 @@ class Fit:
 
 
 def pack(data: TokenSet, length: int, whole: bool | None = None) -> Packing:
-    """Best fit when `whole` or when the data hold dialogues, blocks otherwise.  Raises WuxingError when no row comes out."""
+    """Best fit when `whole` or when the data hold dialogues, else blocks.  Raises WuxingError when no row is left."""
     fit = data.has_dialogues if whole is None else whole
     packing: Packing = Fit(data, length) if fit else Blocks(data, length)
     if len(data) and not packing.rows:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -20,8 +20,8 @@ from wuxing.data.plan import SamplePlan
 class PackedSource:
     """Steps of `step_rows` rows over one data set or a weighted mixture.
 
-    With several ranks, rank r of `ranks` gets rows r, r + ranks, ... of each step: the sequence of steps is the same for
-    any number of them.  Pieces have at most `piece_rows` rows.
+    With several ranks, rank r of `ranks` gets rows r, r + ranks, ... of each step: the sequence of steps is the same
+    for any number of them.  Pieces have at most `piece_rows` rows.
     """
 
     packings: Mapping[str, Packing]
@@ -33,6 +33,7 @@ class PackedSource:
     ranks: int = 1
     position: int = 0
     """The place in the plan of the next step's first row."""
+    figures: dict[str, float] = field(default_factory=dict)
 
     @cached_property
     def plan(self) -> SamplePlan:

@@ -1,8 +1,8 @@
 """Group-relative policy optimisation: replies of one prompt are judged against each other.
 
-Shao et al. 2024 (DeepSeekMath, eq. 3) with the loss summed over tokens and divided by their number (Yu et al. 2025, DAPO),
-so that long and short replies weigh by what they say.  The ratio is taken against the log-probabilities that the sampler
-itself reported.
+Shao et al. 2024 (DeepSeekMath, eq. 3) with the loss summed over tokens and divided by their number (Yu et al. 2025,
+DAPO), so that a token weighs the same in a long and in a short reply.  The ratio is taken against the log-probabilities
+that the sampler itself reported.
 
 Shapes: B rows, T tokens, N tokens that teach, G replies of one prompt.
 """
@@ -27,21 +27,21 @@ ADVANTAGE_FLOOR = 1e-4
 
 
 class Grpo(Config):
-    """Clipped policy gradient on replies.  Batches carry `advantages`, `sampler_logprobs` and, with `kl`, `reference_logprobs`."""
+    """Clipped policy gradient.  Batches carry `advantages`, `sampler_logprobs` and, with `kl`, `reference_logprobs`."""
 
     clip_low: float = Field(0.2, gt=0, lt=1)
     """How far below 1 the probability ratio may push before the gradient stops; larger trusts old rollouts more."""
     clip_high: float = Field(0.28, gt=0)
     """The same above 1; larger lets rare tokens grow faster (DAPO)."""
     kl: float = Field(0.0, ge=0)
-    """Weight of the k3 estimate of KL(policy, start model); larger stays nearer to the model that training started from."""
+    """Weight of the k3 estimate of KL(policy, start model); larger stays nearer to where training started."""
 
     def count(self, batch: Batch) -> Tensor:
         """The reply tokens."""
         return (batch.labels_BT >= 0).sum()
 
     def __call__(self, model: Model, batch: Batch) -> Loss:
-        """Figures, each a sum over reply tokens: `entropy`, `clipped`, `kl_start`, `mismatch` (k3 of sampler, trainer)."""
+        """Figures, sums over reply tokens: `entropy`, `clipped`, `kl_start`, `mismatch` (k3 of sampler and trainer)."""
         import torch
 
         from wuxing.objective.cross_entropy import token_logprobs
@@ -50,8 +50,7 @@ class Grpo(Config):
 
         hidden_ND, labels_N = taught(model, batch)
         keep = batch.labels_BT >= 0
-        temperature = float(batch.extra["temperature"][0]) if "temperature" in batch.extra else 1.0
-        logprobs_N, entropy_N = token_logprobs(hidden_ND, model.head_VD, labels_N, temperature)
+        logprobs_N, entropy_N = token_logprobs(hidden_ND, model.head_VD, labels_N)
         sampler_N = batch.extra["sampler_logprobs"][keep]
         advantages_N = batch.extra["advantages"][keep]
         ratio_N = (logprobs_N - sampler_N).exp()

@@ -1,0 +1,157 @@
+"""Checkpoints: written beside the training, whole or not at all, and checked before they are believed.
+
+`checkpoints/step-00000120/` holds `model.safetensors`, `optimizer.safetensors`, `state.json`, and `digest.json` with
+the SHA-256 of the three, written last.  The directory has its name only once all of it is on the disk.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from wuxing.core.digest import digest_of_file
+from wuxing.core.file import read_json, sync_directory, write_json
+
+DIGEST = "digest.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A whole, verified checkpoint."""
+
+    step: int
+    tensors: dict[str, dict[str, Tensor]]
+    state: dict[str, Any]
+
+
+@dataclass
+class Checkpoints:
+    """The checkpoints of one run.  `save` copies the tensors and returns; a thread writes the copy."""
+
+    directory: Path
+    keep: int = 2
+    _thread: threading.Thread | None = None
+    _error: BaseException | None = None
+    _best: int | None = field(default=None)
+
+    def save(
+        self, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any], best: bool = False
+    ) -> None:
+        """Begin to write a checkpoint; waits for the one before.  Raises what went wrong with that one."""
+        self.wait()
+        copied = {
+            file: {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in group.items()}
+            for file, group in tensors.items()
+        }
+        if best:
+            self._best = step
+        self._thread = threading.Thread(target=self._write, args=(step, copied, dict(state)), name="checkpoint")
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Until the last `save` is on the disk.  Raises what went wrong with it."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+    def latest(self, say: Callable[[str], None]) -> Checkpoint | None:
+        """The newest whole checkpoint.  Damaged ones are named to `say` and put away; half-written ones never count."""
+        if not self.directory.is_dir():
+            return None
+        self._sweep()
+        for path in sorted(self._paths(), reverse=True):
+            wrong = damage(path)
+            if not wrong:
+                checkpoint = _load(path)
+                self._best = checkpoint.state.get("best_step")
+                return checkpoint
+            say(f"checkpoint {path.name} is damaged ({wrong}): going on from the one before it")
+            self._remove(path)
+        return None
+
+    def remove_all(self) -> None:
+        """Take every checkpoint away, when the run no longer needs them."""
+        self.wait()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _paths(self) -> list[Path]:
+        return sorted(self.directory.glob("step-*"))
+
+    def _write(self, step: int, tensors: dict[str, dict[str, Tensor]], state: dict[str, Any]) -> None:
+        try:
+            draft = self.directory / f".draft-{step:08d}"
+            shutil.rmtree(draft, ignore_errors=True)
+            draft.mkdir(parents=True)
+            for file, group in tensors.items():
+                save_file(group, draft / f"{file}.safetensors")
+                _sync(draft / f"{file}.safetensors")
+            write_json(draft / "state.json", state)
+            write_json(draft / DIGEST, {path.name: digest_of_file(path) for path in sorted(draft.iterdir())})
+            final = self.directory / f"step-{step:08d}"
+            if final.exists():
+                self._remove(final)
+            os.replace(draft, final)
+            sync_directory(self.directory)
+            self._prune()
+        except BaseException as error:  # handed to the training thread by `wait`
+            self._error = error
+
+    def _prune(self) -> None:
+        paths = self._paths()
+        best = f"step-{self._best:08d}" if self._best is not None else ""
+        for path in paths[: -self.keep]:
+            if path.name != best:
+                self._remove(path)
+
+    def _remove(self, path: Path) -> None:
+        """Under another name first: a kill while deleting must not leave something that looks like a checkpoint."""
+        gone = path.with_name(f".gone-{path.name}")
+        shutil.rmtree(gone, ignore_errors=True)
+        os.replace(path, gone)
+        shutil.rmtree(gone)
+
+    def _sweep(self) -> None:
+        for path in [*self.directory.glob(".draft-*"), *self.directory.glob(".gone-*")]:
+            shutil.rmtree(path)
+
+
+def damage(path: Path) -> str:
+    """What is wrong with a checkpoint directory; empty when every file has its digest."""
+    if not (path / DIGEST).is_file():
+        return f"{DIGEST} is missing"
+    try:
+        digests = read_json(path / DIGEST)
+    except ValueError:
+        return f"{DIGEST} is not JSON"
+    for name in ("model.safetensors", "optimizer.safetensors", "state.json"):
+        if name not in digests or not (path / name).is_file():
+            return f"{name} is missing"
+    for name, digest in digests.items():
+        if digest_of_file(path / name) != digest:
+            return f"{name} was changed after it was written"
+    return ""
+
+
+def _load(path: Path) -> Checkpoint:
+    state = read_json(path / "state.json")
+    tensors = {file.stem: load_file(file) for file in sorted(path.glob("*.safetensors"))}
+    return Checkpoint(int(state["done"]), tensors, state)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

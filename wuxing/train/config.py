@@ -1,0 +1,176 @@
+"""What a recipe says about a model: strict, and contradictions name both keys."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from wuxing.core.step import Config, StepConfig, plumbing
+from wuxing.model.architecture import Architecture
+from wuxing.objective.grpo import Grpo
+from wuxing.objective.next_token import NextToken
+from wuxing.train.schedule import Schedule
+
+
+class Budget(Config):
+    """How long training goes on: exactly one of the four."""
+
+    steps: int | None = Field(None, gt=0)
+    """Optimizer steps."""
+    tokens: int | None = Field(None, gt=0)
+    """Positions that the model sees; with a task, prompts and replies count as `length_tokens` a row."""
+    epochs: float | None = Field(None, gt=0)
+    """Passes over the data (one data set, or the prompts of a task)."""
+    minutes: float | None = Field(None, gt=0)
+    """Wall time, validation and checkpoints included.  Turned into steps once, at the first start, and then kept."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Budget:
+        given = [name for name in ("steps", "tokens", "epochs", "minutes") if getattr(self, name) is not None]
+        if len(given) != 1:
+            found = " and ".join(given) if given else "none"
+            raise ValueError(f"a budget is one of steps, tokens, epochs or minutes; {found} given")
+        return self
+
+
+class OptimizerConfig(Config):
+    """How gradients become updates."""
+
+    kind: Literal["muon", "adamw"] = "muon"
+    """`muon` orthogonalises the updates of the matrices inside the blocks; the rest is AdamW's either way."""
+    learning_rate: float | None = Field(None, gt=0)
+    """Highest learning rate.  Left out: derived from the width and the batch, and printed."""
+    embedding_rate: float = Field(1.0, gt=0)
+    """Learning rate of the token table, as a multiple of `learning_rate`."""
+    weight_decay: float = Field(0.1, ge=0)
+    """Share of each matrix taken away per unit of learning rate; larger regularises more."""
+    momentum: float = Field(0.95, ge=0, lt=1)
+    """Muon's."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """AdamW's."""
+    clip: float = Field(1.0, gt=0)
+    """Largest norm of the whole gradient; longer ones are scaled down to it."""
+
+
+class Validation(Config):
+    """Measuring on held-out data while training."""
+
+    times: int = Field(4, ge=1)
+    """How often, the last step included; the start is measured too."""
+    tokens: int = Field(1 << 18, gt=0)
+    """At most so many positions of each data set's `validation` split."""
+    prompts: int = Field(128, gt=0)
+    """At most so many prompts of the task's `validation` split."""
+
+
+class Rollout(Config):
+    """How replies are drawn for reinforcement learning: at temperature 1, from the model's own distribution."""
+
+    prompts: int = Field(gt=0)
+    """Prompts of one step."""
+    group: int = Field(ge=2)
+    """Replies to each prompt, judged against each other; larger groups give a steadier gradient."""
+    reply_tokens: int = Field(gt=0)
+    """Longest reply."""
+    reward: dict[str, float] = Field({"correct": 1.0})
+    """Weights of the task's scores in the reward."""
+    normalise: bool = True
+    """Divide advantages by the group's deviation; without it, groups near certainty weigh less (Liu et al. 2025)."""
+
+
+class ObjectiveConfig(Config):
+    """Exactly one objective: by its name alone, or with settings below it."""
+
+    next_token: NextToken | None = None
+    """Predict the next token: pretraining and supervised tuning."""
+    grpo: Grpo | None = None
+    """Group-relative policy optimisation on a task."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        return {value: {}} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _one(self) -> ObjectiveConfig:
+        if (self.next_token is None) == (self.grpo is None):
+            raise ValueError("an objective is one of next_token or grpo")
+        return self
+
+
+class ModelConfig(StepConfig):
+    """A model: what it starts from, what it learns, from what, and for how long."""
+
+    architecture: Architecture | None = None
+    """A new network.  Either this or `start_from`."""
+    start_from: str | None = None
+    """The model to go on from, with its tokenizer."""
+    tokenizer: str | None = None
+    """The tokenizer of a new network."""
+    data: dict[str, float] | None = Field(None, min_length=1)
+    """Corpora and tasks to learn from → share of the rows.  Rows have one length, so this is the share of positions."""
+    task: str | None = None
+    """The task whose prompts are answered and judged (grpo)."""
+    objective: ObjectiveConfig
+    """What is learnt."""
+    rollout: Rollout | None = None
+    """How replies are drawn (grpo)."""
+    length_tokens: int = Field(gt=0)
+    """Tokens of a row: the longest context that is trained.  With a task: prompt and reply together."""
+    batch_tokens: int | None = Field(None, gt=0)
+    """Positions of one optimizer step.  With a task, `rollout` says it."""
+    whole_documents: bool | None = None
+    """True: documents are not torn (best fit); false: the stream is cut (blocks).  Left out: true for dialogues."""
+    budget: Budget
+    """How long."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    """How gradients become updates."""
+    schedule: Schedule = Schedule()
+    """How the learning rate moves."""
+    validation: Validation = Validation()
+    """Measuring while training."""
+    piece_tokens: int | None = plumbing(None, gt=0)
+    """Positions that go through the network at once; smaller needs less memory.  The gradient stays the same."""
+    compile: Literal["auto", "never", "always"] = plumbing("auto")
+    """Compile the network.  `auto`: on a GPU, where a trial at the start shows that it pays."""
+    save_every_seconds: float = plumbing(60.0, gt=0)
+    """Time between checkpoints; a kill loses at most so much work."""
+    keep_checkpoints: int = plumbing(2, ge=1)
+    """How many of the last ones stay on the disk, besides the best."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> ModelConfig:
+        both = [("architecture", "start_from"), ("tokenizer", "start_from"), ("data", "task")]
+        for one, other in both:
+            if getattr(self, one) is not None and getattr(self, other) is not None:
+                raise ValueError(f"{one} and {other} contradict each other: give one of them")
+        if self.architecture is None and self.start_from is None:
+            raise ValueError("neither architecture nor start_from says what to train: give one of them")
+        if self.architecture is not None and self.tokenizer is None:
+            raise ValueError("architecture needs a tokenizer beside it")
+        self._fits_objective()
+        for name, weight in (self.data or {}).items():
+            if weight <= 0:
+                raise ValueError(f"the share of {name} in data is {weight:g}: it must be above 0")
+        if self.budget.epochs is not None and len(self.data or {}) > 1:
+            raise ValueError("budget.epochs and several data sets contradict each other: give steps or tokens")
+        if self.architecture is not None and self.length_tokens > self.architecture.max_positions:
+            raise ValueError("length_tokens is above architecture.max_positions: lower the one or raise the other")
+        if self.batch_tokens is not None and self.batch_tokens < self.length_tokens:
+            raise ValueError("batch_tokens is below length_tokens: a step holds one row at least")
+        return self
+
+    def _fits_objective(self) -> None:
+        learns_by_reward = self.objective.grpo is not None
+        word = "grpo" if learns_by_reward else "next_token"
+        needed = ("task", "rollout") if learns_by_reward else ("data", "batch_tokens")
+        foreign = ("data", "batch_tokens") if learns_by_reward else ("task", "rollout")
+        for name in needed:
+            if getattr(self, name) is None:
+                raise ValueError(f"objective {word} needs {name}")
+        for name in foreign:
+            if getattr(self, name) is not None:
+                raise ValueError(f"{name} and objective {word} contradict each other: take one of them out")
+        if self.rollout is not None and self.rollout.reply_tokens >= self.length_tokens:
+            raise ValueError("rollout.reply_tokens leaves no room for the prompt in length_tokens")

@@ -1,0 +1,230 @@
+"""Batches that the model makes itself: replies to prompts of a task, judged, with their advantages.
+
+What step s draws depends on the weights, the seed and the places of its prompts in the sample plan, on nothing that
+ran before: a resumed run draws the same replies.
+
+Shapes: B rows (replies), T tokens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wuxing.core.digest import digest_of
+from wuxing.core.error import WuxingError
+from wuxing.core.file import append_line
+from wuxing.data.batch import IGNORED, PADDING, Batch
+from wuxing.data.plan import SamplePlan
+from wuxing.generate.engine import Engine, Reply, Request
+from wuxing.model.network import Network
+from wuxing.objective.cross_entropy import token_logprobs
+from wuxing.objective.grpo import advantages
+from wuxing.objective.next_token import taught
+from wuxing.task.task import Example, Task
+from wuxing.text.tokenizer import Tokenizer
+from wuxing.train.config import Rollout
+
+ROUND_TO = 8
+"""Rows are padded to a multiple of so many tokens."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One reply with what it earned."""
+
+    sample_id: int
+    example: Example
+    prompt: list[int]
+    reply: Reply
+    text: str
+    scores: dict[str, float]
+    reward: float
+    advantage: float
+
+
+@dataclass
+class Rollouts:
+    """A BatchSource of judged replies, drawn by an engine over the network that is being trained."""
+
+    engine: Engine
+    task: Task
+    tokenizer: Tokenizer
+    config: Rollout
+    seed: int
+    length: int
+    piece_rows: int
+    log: Path | None = None
+    """Where every rollout is kept, one JSON line each."""
+    reference: Network | None = None
+    """The model that training started from, when the objective wants to stay near it."""
+    precision: torch.dtype = torch.float32
+    rank: int = 0
+    ranks: int = 1
+    position: int = 0
+    figures: dict[str, float] = field(default_factory=dict)
+
+    @cached_property
+    def examples(self) -> list[Example]:
+        """The task's training problems whose prompt leaves room for a reply."""
+        examples = self.task.examples("train")
+        room = self.length - self.config.reply_tokens
+        fitting = [example for example in examples if len(self._prompt(example)) <= room]
+        if not fitting:
+            raise WuxingError(f"no prompt of {self.task.name} has at most {room} tokens", "Raise length_tokens")
+        return fitting
+
+    @cached_property
+    def plan(self) -> SamplePlan:
+        name = self.task.name
+        content = digest_of([[example.id, example.messages] for example in self.examples])
+        return SamplePlan(self.seed, {name: len(self.examples)}, {name: content}, {name: 1.0})
+
+    @cached_property
+    def digest(self) -> str:
+        return digest_of([self.plan.digest, self.config.model_dump(mode="json"), self.length])
+
+    def __next__(self) -> list[Batch]:
+        step = self.position // self.config.prompts
+        places = range(self.position + self.rank, self.position + self.config.prompts, self.ranks)
+        judged = self._judge(self._draw(list(places)))
+        self.position += self.config.prompts
+        self.figures = self._measure(judged)
+        if self.log is not None:
+            for one in judged:
+                append_line(self.log, {"step": step + 1, **_line(one)})
+        telling = [one for one in judged if one.advantage != 0]
+        if not telling or self.reference is not None:
+            telling = judged
+        return self._with_reference(self._batch(telling)).pieces(self.piece_rows)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"position": self.position, "plan": self.digest}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        if state["plan"] != self.digest:
+            raise WuxingError("the checkpoint belongs to another sample plan", "Remove the step's draft to begin anew")
+        self.position = int(state["position"])
+
+    def describe(self, sample_id: int) -> list[str]:
+        return [f"{self.task.name}: {self._example(sample_id).id}"]
+
+    def _example(self, sample_id: int) -> Example:
+        return self.examples[self.plan[sample_id].row]
+
+    def _prompt(self, example: Example) -> list[int]:
+        return self.tokenizer.encode_chat(self.task.prompt(example))
+
+    def _draw(self, places: list[int]) -> dict[int, list[Reply]]:
+        """Replies to the prompt of each place, in the order of the group."""
+        requests = [
+            Request(
+                f"{place}/{number}",
+                self._prompt(self._example(place)),
+                self.config.reply_tokens,
+                seed=seed_of(self.seed, place, number),
+                stop_tokens=(self.tokenizer.end_of_turn_id, self.tokenizer.end_of_text_id),
+            )
+            for place in places
+            for number in range(self.config.group)
+        ]
+        replies = {reply.id: reply for reply in self.engine.generate(requests)}
+        return {place: [replies[f"{place}/{n}"] for n in range(self.config.group)] for place in places}
+
+    def _judge(self, drawn: dict[int, list[Reply]]) -> list[Judged]:
+        judged = []
+        for place, replies in drawn.items():
+            example = self._example(place)
+            texts = [self.tokenizer.decode(reply.tokens) for reply in replies]
+            scores = [self.task.score(example, text) for text in texts]
+            rewards = [self._reward(score) for score in scores]
+            gains = advantages(rewards, self.config.normalise)
+            prompt = self._prompt(example)
+            for reply, text, score, reward, gain in zip(replies, texts, scores, rewards, gains, strict=True):
+                judged.append(Judged(place, example, prompt, reply, text, score, reward, gain))
+        return judged
+
+    def _reward(self, scores: dict[str, float]) -> float:
+        unknown = sorted(set(self.config.reward) - set(scores))
+        if unknown:
+            known = ", ".join(sorted(scores))
+            raise WuxingError(f"task {self.task.name} gives no score {unknown[0]}", f"rollout.reward may name {known}")
+        return sum(weight * scores[name] for name, weight in self.config.reward.items())
+
+    def _measure(self, judged: list[Judged]) -> dict[str, float]:
+        groups = [judged[i : i + self.config.group] for i in range(0, len(judged), self.config.group)]
+        replies = [one.reply for one in judged]
+        tokens = sum(len(reply.tokens) for reply in replies)
+        return {
+            "reward": sum(one.reward for one in judged) / len(judged),
+            "correct": sum(one.scores["correct"] for one in judged) / len(judged),
+            "reply_tokens": tokens / len(replies),
+            "cut_off": sum(reply.finish == "length" for reply in replies) / len(replies),
+            "equal_groups": sum(len({one.reward for one in group}) == 1 for group in groups) / len(groups),
+            "sampler_logprob": sum(sum(reply.logprobs) for reply in replies) / max(1, tokens),
+        }
+
+    def _batch(self, judged: list[Judged]) -> Batch:
+        longest = max(len(one.prompt) + len(one.reply.tokens) for one in judged) - 1
+        shape = (len(judged), min(-(-longest // ROUND_TO) * ROUND_TO, max(longest, self.length)))
+        batch = Batch(
+            tokens_BT=torch.zeros(shape, dtype=torch.int64),
+            labels_BT=torch.full(shape, IGNORED),
+            positions_BT=torch.zeros(shape, dtype=torch.int64),
+            documents_BT=torch.full(shape, PADDING, dtype=torch.int32),
+            task=self.task.name,
+            sample_ids=[one.sample_id for one in judged],
+            extra={name: torch.zeros(shape) for name in ("advantages", "sampler_logprobs")},
+        )
+        for row, one in enumerate(judged):
+            tokens = one.prompt + one.reply.tokens[:-1]
+            first, last = len(one.prompt) - 1, len(tokens)
+            batch.tokens_BT[row, :last] = torch.tensor(tokens)
+            batch.positions_BT[row, :last] = torch.arange(last)
+            batch.documents_BT[row, :last] = 0
+            batch.labels_BT[row, first:last] = torch.tensor(one.reply.tokens)
+            batch.extra["advantages"][row, first:last] = one.advantage
+            batch.extra["sampler_logprobs"][row, first:last] = torch.tensor(one.reply.logprobs)
+        return batch
+
+    @torch.no_grad()
+    def _with_reference(self, batch: Batch) -> Batch:
+        if self.reference is None:
+            return batch
+        found: list[Tensor] = []
+        for piece in batch.pieces(self.piece_rows):
+            moved = piece.to(self.reference.device)
+            with torch.autocast(self.reference.device.type, self.precision, enabled=self.precision != torch.float32):
+                hidden_ND, labels_N = taught(self.reference, moved)
+                logprobs_N, _ = token_logprobs(hidden_ND, self.reference.head_VD, labels_N)
+            filled = torch.zeros(piece.labels_BT.shape)
+            filled[piece.labels_BT >= 0] = logprobs_N.cpu()
+            found.append(filled)
+        return replace(batch, extra={**batch.extra, "reference_logprobs": torch.cat(found)})
+
+
+def seed_of(seed: int, place: int, number: int) -> int:
+    """The seed of one reply: which prompt of the plan, which of its group."""
+    hashed = hashlib.blake2b(f"{seed}/{place}/{number}".encode(), digest_size=8).digest()
+    return int.from_bytes(hashed, "little") >> 1
+
+
+def _line(one: Judged) -> dict[str, Any]:
+    return {
+        "id": one.example.id,
+        "sample": one.sample_id,
+        "prompt": one.example.messages[:-1],
+        "reply": one.text,
+        "finish": one.reply.finish,
+        "reward": one.reward,
+        "scores": one.scores,
+        "advantage": round(one.advantage, 6),
+        "logprob": round(sum(one.reply.logprobs), 6),
+    }
