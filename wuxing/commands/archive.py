@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -103,8 +102,11 @@ def why(
     exchange = _exchange(store, artifact)
     if exchange:
         artifact = exchange["artifact"]
-    elif _why_record(store, artifact, as_json):
-        return
+    else:
+        traces = _traces(store, artifact)
+        if traces:
+            answer(traces, as_json, lambda: _show_traces(artifact, traces))
+            return
     from wuxing.core.ledger import Ledger
     from wuxing.core.lineage import ancestry
 
@@ -209,13 +211,34 @@ def _exchange(store: Store, text: str) -> dict[str, Any] | None:
     return None
 
 
-def _why_record(store: Store, text: str, as_json: bool) -> bool:
-    """Answer for a raw record's id; False when no corpus knows it."""
-    from wuxing.core.artifact import _REFERENCE
+def _traces(store: Store, record_id: str) -> list[dict[str, Any]]:
+    """What every corpus did with a raw record, and which artifacts stand on it; empty when none read it."""
+    from wuxing.core.artifact import Reference
+    from wuxing.core.error import UsageError
+    from wuxing.core.ledger import Ledger
+    from wuxing.data.trace import trace_record
 
-    if _REFERENCE.fullmatch(text) and "/" not in text.partition("@")[0].partition("/")[2]:
-        return False
-    return bool(Path(text)) and as_json and False
+    try:
+        known = {name for _, name in store.names()}
+        if Reference.parse(record_id).name in known | {None}:
+            return []
+    except UsageError:
+        known = set()  # an id such as "articles:12" is no reference, and so can only be a record's
+    ledger, traces = Ledger(store), []
+    for artifact in (artifact for artifact in store.all() if artifact.kind in ("corpus", "task")):
+        trace = trace_record(artifact.path, record_id)
+        if trace:
+            used = ledger.descendants(artifact.id) if trace.split else []
+            traces.append({"corpus": artifact.id, **vars(trace), "used_by": used})
+    return traces
+
+
+def _show_traces(record_id: str, traces: list[dict[str, Any]]) -> None:
+    from wuxing.commands import show
+
+    print(f"{record_id} was read by {len(traces)} corpora")
+    rows = [(t["corpus"], t["fate"], t["split"] or "", ", ".join(t["used_by"]) or "nothing") for t in traces]
+    show.table(("corpus", "fate", "split", "used by"), rows)
 
 
 def _drawn(node: Node, tree: Tree | None = None) -> Tree:

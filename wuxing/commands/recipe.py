@@ -44,7 +44,8 @@ def run(
     store = open_store(home)
     context = open_context(store, quiet=as_json, device=device)
     loaded = _load(recipe, changes)
-    context.progress.say(f"{loaded.name}: {len(loaded.needed_for(step))} steps, store {store.home}")
+    steps = len(loaded.needed_for(step))
+    context.progress.say(f"{loaded.name}: {steps} step{'s' if steps > 1 else ''}, store {store.home}")
 
     def watch(line: object) -> None:
         if not as_json:
@@ -145,7 +146,7 @@ def _finish(store: Store, recipe: Recipe, outcome: Outcome) -> None:
     if new:
         out.print(f"{recipe.name}: {new} made, {len(outcome.made) - new} reused, in {show.seconds_text(seconds)}")
     else:
-        out.print(f"{recipe.name}: nothing to do, all {len(outcome.made)} steps are up to date")
+        out.print(f"{recipe.name}: nothing to do, everything is up to date ({len(outcome.made)} reused)")
     for line in outcome.promoted:
         out.print(Text(f"promoted {line}", "green"))
     for made in outcome.made:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +19,15 @@ MARKS = {"passed": ("✓", "green"), "failed": ("✗", "bold red"), "measured": 
 
 
 def console() -> Console:
-    """Standard output; plain text where it is no terminal."""
-    return Console(highlight=False, soft_wrap=False)
+    """Standard output; plain text, in wide lines, where it is no terminal."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], right: Sequence[str] = ()) -> None:
     """Print a table without heavy borders; `right` names the columns of numbers."""
+    rows = list(rows)
+    if not rows:
+        return
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for column in columns:
         grid.add_column(column, justify="right" if column in right else "left", overflow="fold")
