@@ -1,12 +1,14 @@
 """Exchanges: what a served model was asked and answered, in append-only files that `serve` writes and others read.
 
-`<home>/exchanges/<release name>/<day>-<pid>.jsonl` holds the answers, `judgements-<day>-<pid>.jsonl` beside it the
-thumbs.  Every process appends to files of its own, so no writer ever waits for another.
+`<home>/exchanges/<release name>/<day>-<writer>.jsonl` holds the answers, `judgements-<day>-<writer>.jsonl` beside it the
+thumbs.  Every process appends to files of its own, so no writer ever waits for another, and none appends to a line
+that a killed one left half written (a restarted container has its old process id again: ids would not do).
 """
 
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -66,11 +68,11 @@ class ExchangeLog:
 
     def write(self, exchange: Exchange) -> None:
         """Append one exchange to this process's own file."""
-        append_line(self.directory / f"{_day()}-{os.getpid()}.jsonl", asdict(exchange))
+        append_line(self.directory / f"{_day()}-{_writer()}.jsonl", asdict(exchange))
 
     def judge(self, judgement: Judgement) -> None:
         """Append one judgement; the newest judgement of an exchange counts."""
-        append_line(self.directory / f"judgements-{_day()}-{os.getpid()}.jsonl", asdict(judgement))
+        append_line(self.directory / f"judgements-{_day()}-{_writer()}.jsonl", asdict(judgement))
 
     def files(self) -> list[Path]:
         """The exchange files, oldest day first."""
@@ -90,6 +92,16 @@ class ExchangeLog:
 def now() -> str:
     """The time of an event, ISO 8601 in UTC with microseconds."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def _writer() -> str:
+    """A random name of this process, another one after a fork."""
+    if _writers[0] != os.getpid():
+        _writers[:] = [os.getpid(), secrets.token_hex(6)]
+    return str(_writers[1])
+
+
+_writers: list[int | str] = [0, ""]
 
 
 def _day() -> str:

@@ -39,9 +39,9 @@ def serve(
     keys: bool = True,
     limits: Limits | None = None,
     device: str = "auto",
-    precision: str = "auto",
     certificate: Path | None = None,
     private_key: Path | None = None,
+    precision: str = "auto",
     say: Callable[[str], None] = print,
 ) -> None:
     """Verify `release`, serve it until SIGINT or SIGTERM, drain, and return.
