@@ -216,7 +216,8 @@ def _validate(model: type[Any], value: Any, path: Location, place: _Place) -> An
         unknown = [item for item in found if item["type"] == "extra_forbidden"]
         first = (unknown or found)[0]
         more = f" (and {len(found) - 1} more mistakes)" if len(found) > 1 else ""
-        raise UsageError(_describe(model, dict(first), value, path, place) + more) from None
+        shape = model.shape(value) if issubclass(model, StepConfig) else model
+        raise UsageError(_describe(shape, dict(first), value, path, place) + more) from None
 
 
 def _describe(model: type[Any], item: dict[str, Any], value: Any, path: Location, place: _Place) -> str:

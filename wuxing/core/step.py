@@ -33,6 +33,11 @@ class StepConfig(Config):
     name: str | None = plumbing(None)
     """The artifact's name in the store; the step's name unless given."""
 
+    @classmethod
+    def shape(cls, value: Mapping[str, Any]) -> type[StepConfig]:
+        """The class whose keys apply to a step as written, for a kind whose keys depend on one of its words."""
+        return cls
+
 
 @dataclass(frozen=True)
 class Parent:

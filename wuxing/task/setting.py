@@ -61,6 +61,11 @@ class TaskStep(StepConfig):
         """Name → path of the outside files that `generate` reads."""
         return {}
 
+    @classmethod
+    def shape(cls, value: Mapping[str, Any]) -> type[StepConfig]:
+        known = str(value.get("task")) in known_tasks()
+        return find_task(str(value["task"])) if known else cls
+
     @model_validator(mode="wrap")
     @classmethod
     def _choose(cls, value: Any, handler: Callable[[Any], TaskStep]) -> TaskStep:
