@@ -1,7 +1,7 @@
 """Exchanges: what a served model was asked and answered, in append-only files that `serve` writes and others read.
 
-`<home>/exchanges/<release name>/<day>-<writer>.jsonl` holds the answers, `judgements-<day>-<writer>.jsonl` beside it the
-thumbs.  Every process appends to files of its own, so no writer ever waits for another, and none appends to a line
+`<home>/exchanges/<release name>/<day>-<writer>.jsonl` holds the answers, `judgements-<day>-<writer>.jsonl` beside it
+the thumbs.  Every process appends to files of its own, so no writer ever waits for another, and none appends to a line
 that a killed one left half written (a restarted container has its old process id again: ids would not do).
 """
 
