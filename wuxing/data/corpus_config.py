@@ -14,11 +14,11 @@ class DuplicatesConfig(Config):
 
     exact: bool = True
     """Drop records that are equal but for case and space: `duplicate`."""
-    near_jaccard: float | None = Field(None, gt=0.3, le=1)
+    near_jaccard: float | None = Field(default=None, gt=0.3, le=1)
     """Drop documents that share at least this part of their shingles with a kept one: `near_duplicate`; None: keep."""
-    shingle_words: int = Field(5, ge=1, le=16)
+    shingle_words: int = Field(default=5, ge=1, le=16)
     """Words in a shingle (characters in scripts without spaces); more lets fewer documents pass as near duplicates."""
-    hashes: int = Field(128, ge=16, le=1024)
+    hashes: int = Field(default=128, ge=16, le=1024)
     """Values in a MinHash signature; the error of a similarity J is sqrt(J (1 - J) / hashes)."""
 
 
@@ -42,7 +42,7 @@ class CorpusConfig(StepConfig):
     """Which duplicates go."""
     split: SplitConfig
     """What is held out."""
-    dropped_samples: int = Field(20, ge=0)
+    dropped_samples: int = Field(default=20, ge=0)
     """Records per fate whose text `dropped.parquet` keeps, to look at."""
     workers: int | None = plumbing(None, ge=1)
     """Processes that clean; as many as the machine has cores unless given.  The result does not depend on it."""

@@ -50,8 +50,9 @@ def bands_for(jaccard: float, hashes: int, miss: float = 0.01) -> Bands:
 def near_clusters(signatures: NDArray[np.uint32], jaccard: float, usable: NDArray[np.bool_]) -> NDArray[np.int64]:
     """For each document, the first document of its cluster: itself, or an earlier one that it nearly equals.
 
-    Two documents are linked when their signatures agree in at least `jaccard` of their values; clusters are the connected
-    components of the links that were found (see `bands_for`).  Documents that are not `usable` stand alone.
+    Two documents are linked when their signatures agree in at least `jaccard` of their values; the later one leaves,
+    and only those that have not left are compared further, so no two are left that were compared and agree.  A
+    cluster is a connected component of the links.  Documents that are not `usable` stand alone.
     """
     import numpy as np
 
@@ -80,28 +81,13 @@ def _buckets(columns: NDArray[np.uint32]) -> list[NDArray[np.int64]]:
 
 
 def _link(signatures: NDArray[np.uint32], bucket: NDArray[np.int64], jaccard: float, root: NDArray[np.int64]) -> None:
-    """Compare a bucket round by round: the first that is left with all others, which leave when they are linked."""
-    import numpy as np
-
-    left = bucket
+    """Compare those of a bucket that are still firsts, round by round: the earliest with all later ones."""
+    left = bucket[root[bucket] == bucket]
+    rows = signatures[left]
     while len(left) > 1:
-        roots = np.fromiter((_root(root, int(i)) for i in left), np.int64, len(left))
-        agree = (signatures[left[1:]] == signatures[left[0]]).mean(axis=1) >= jaccard
-        for other in roots[1:][agree & (roots[1:] != roots[0])]:
-            _join(root, int(roots[0]), int(other))
-        left = left[1:][~agree]
-
-
-def _root(root: NDArray[np.int64], index: int) -> int:
-    while root[index] != index:
-        root[index] = root[root[index]]
-        index = int(root[index])
-    return index
-
-
-def _join(root: NDArray[np.int64], a: int, b: int) -> None:
-    a, b = _root(root, a), _root(root, b)
-    root[max(a, b)] = min(a, b)
+        agree = (rows[1:] == rows[0]).mean(axis=1) >= jaccard
+        root[left[1:][agree]] = left[0]
+        left, rows = left[1:][~agree], rows[1:][~agree]
 
 
 def _flat(root: NDArray[np.int64]) -> NDArray[np.int64]:

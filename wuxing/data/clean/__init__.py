@@ -46,11 +46,19 @@ class StepCount:
     records: int = 0
     changed: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
+    found: Counter[str] = field(default_factory=Counter)
 
-    def to_json(self, found: Counter[str]) -> dict[str, Any]:
+    def add(self, other: StepCount) -> None:
+        """Add the count of another shard."""
+        self.records += other.records
+        self.changed += other.changed
+        self.dropped += other.dropped
+        self.found += other.found
+
+    def to_json(self) -> dict[str, Any]:
         """For the card."""
         counts = {"step": self.step, "records": self.records, "changed": self.changed}
-        return {**counts, "dropped": dict(sorted(self.dropped.items())), "found": dict(sorted(found.items()))}
+        return {**counts, "dropped": dict(sorted(self.dropped.items())), "found": dict(sorted(self.found.items()))}
 
 
 class Cleaning:
@@ -58,7 +66,7 @@ class Cleaning:
 
     def __init__(self, steps: Sequence[CleanStep], context: Context):
         self.cleaners = [_cleaner(step, context) for step in steps]
-        self.counts = [StepCount(step.step) for step in steps]
+        self.counts = [StepCount(s.step, found=c.found) for s, c in zip(steps, self.cleaners, strict=True)]
 
     def clean(self, record: Record) -> Record | Drop:
         """Through all steps, up to the first that drops it."""
@@ -73,10 +81,6 @@ class Cleaning:
             count.changed += cleaned.text != record.text or cleaned.messages != record.messages
             record = cleaned
         return record
-
-    def to_json(self) -> list[dict[str, Any]]:
-        """The steps in order, with their counts."""
-        return [count.to_json(cleaner.found) for count, cleaner in zip(self.counts, self.cleaners, strict=True)]
 
 
 def _cleaner(step: CleanStep, context: Context) -> Cleaner:

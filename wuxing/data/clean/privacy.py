@@ -8,9 +8,11 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 from wuxing.core.context import Context
+from wuxing.core.record import Drop, Record
 from wuxing.data.clean.text_cleaner import TextCleaner
 from wuxing.data.clean_config import PRIVATE_KINDS, PrivacyConfig, PrivateKind
 
@@ -80,8 +82,8 @@ RULES: dict[PrivateKind, tuple[Rule, ...]] = {
             hint="@",
         ),
     ),
-    "id_cn": (Rule(re.compile(r"(?<!\d)[1-9]\d{16}[\dXx](?![\dA-Za-z])", re.A), is_chinese_id),),
-    "card": (Rule(re.compile(r"(?<![\d.-])\d(?:[ -]?\d){12,18}(?![\d-]|\.\d)", re.A), is_card),),
+    "id_cn": (Rule(re.compile(r"(?<![\w.-])[1-9]\d{16}[\dXx](?![\w-])", re.A), is_chinese_id),),
+    "card": (Rule(re.compile(r"(?<![\w.-])\d(?:[ -]?\d){12,18}(?![\w-]|\.\d)", re.A), is_card),),
     "ip": (
         Rule(
             re.compile(r"(?<![\w.:-])(?<![vV]ersion )(?:\d{1,3}\.){3}\d{1,3}(?![\w:]*\w\.|\.\d|\d|-\d)", re.A),
@@ -97,8 +99,8 @@ RULES: dict[PrivateKind, tuple[Rule, ...]] = {
             re.compile(r"(?<![\w+])\+\d{1,3}(?:[ .-]?\(?\d{1,5}\)?){2,6}(?![\d-])", re.A),
             lambda t: 8 <= _digits(t) <= 15,
         ),
-        Rule(re.compile(r"(?<![\d.-])(?:86[ -]?)?1[3-9]\d[ -]?\d{4}[ -]?\d{4}(?![\d-]|\.\d)", re.A)),
-        Rule(re.compile(r"(?<![\d.-])0\d{2,3}-\d{7,8}(?![\d-])", re.A), hint="-"),
+        Rule(re.compile(r"(?<![\w.-])(?:86[ -]?)?1[3-9]\d[ -]?\d{4}[ -]?\d{4}(?![\w-]|\.\d)", re.A)),
+        Rule(re.compile(r"(?<![\w.-])0\d{2,3}-\d{7,8}(?![\w-])", re.A), hint="-"),
         Rule(
             re.compile(
                 r"(?<![\w.-])(?:1[ .-])?(?:\([2-9]\d\d\) ?|[2-9]\d\d[.-])[2-9]\d\d[ .-]\d{4}(?![\w-]|\.\d)", re.A
@@ -124,6 +126,14 @@ class Privacy(TextCleaner):
         super().__init__()
         self.kinds = kinds
         self._rules = [(kind, rule) for kind in RULES if kind in kinds for rule in RULES[kind]]
+
+    def clean(self, record: Record) -> Record | Drop:
+        """The record with its texts and the texts kept beside it redacted."""
+        cleaned = super().clean(record)
+        if isinstance(cleaned, Drop):
+            return cleaned
+        meta = {name: self.change(v) if isinstance(v, str) else v for name, v in cleaned.meta.items()}
+        return cleaned if meta == cleaned.meta else replace(cleaned, meta=meta)
 
     def change(self, text: str) -> str:
         for kind, rule in self._rules:

@@ -1,0 +1,152 @@
+"""What cleaning left behind, found by other means than those of cleaning: the evidence must be able to fail."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import Counter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow
+    from numpy.typing import NDArray
+
+_AROUND = "\"'`<>()[]{}.,;:!?|=*_/\\“”‘’«»（）【】《》，。；：！？、~#&-+%"
+_CARD_STARTS = "23456"
+
+
+def private_findings(text: str) -> Counter[str]:
+    """Mail and IP addresses, card and Chinese identity numbers, found by splitting at spaces: no shared pattern."""
+    found: Counter[str] = Counter()
+    if "@" in text:
+        found["mail"] = sum(_is_mail(word) for word in text.split() if "@" in word)
+    digits = sum(character.isdigit() for character in text)
+    if digits >= 4 and text.count(".") >= 3:
+        found["ip"] = sum(_is_address(word.strip(_AROUND)) for word in text.split() if word.count(".") >= 3)
+    if digits >= 13:
+        for run in _digit_runs(text):
+            found["card"] += _is_card(run)
+            found["id_cn"] += _is_identity(run)
+    return +found
+
+
+def _is_mail(word: str) -> bool:
+    local, _, domain = word.rpartition("@")
+    domain = domain.strip(_AROUND).split("/")[0].split(":")[0]
+    labels = domain.split(".")
+    plain = all(label and all(c.isalnum() or c == "-" for c in label) for label in labels)
+    ends_well = len(labels) >= 2 and labels[-1].isalpha() and 2 <= len(labels[-1]) <= 24
+    return bool(local) and local[-1].isalnum() and plain and ends_well
+
+
+def _is_address(word: str) -> bool:
+    if word.count(".") != 3 or not word.replace(".", "").isdigit():
+        return False
+    try:
+        address = ipaddress.IPv4Address(word)
+    except ValueError:
+        return False
+    return not (address.is_loopback or address.is_unspecified or address.is_multicast or word == "255.255.255.255")
+
+
+def _digit_runs(text: str) -> list[str]:
+    """Words that are nothing but digits, single spaces or hyphens joined."""
+    return [word.strip(_AROUND) for word in text.split() if sum(c.isdigit() for c in word) >= 13]
+
+
+def _is_card(word: str) -> bool:
+    digits = word.replace("-", "")
+    if not digits.isascii() or not digits.isdigit() or not 13 <= len(digits) <= 19 or digits[0] not in _CARD_STARTS:
+        return False
+    values = [int(d) for d in digits]
+    for place in range(len(values) - 2, -1, -2):
+        values[place] = sum(divmod(2 * values[place], 10))
+    return len(set(digits)) > 2 and sum(values) % 10 == 0
+
+
+def _is_identity(word: str) -> bool:
+    body, check = word[:17], word[17:].upper()
+    if not body.isascii() or not body.isdigit() or len(word) != 18 or body[0] == "0" or check not in "0123456789X":
+        return False
+    if not (1850 <= int(body[6:10]) <= 2100 and 1 <= int(body[10:12]) <= 12 and 1 <= int(body[12:14]) <= 31):
+        return False
+    remainder = 0  # ISO 7064: the number with its check character is 1 modulo 11, read from the left with radix 2
+    for digit in body:
+        remainder = (remainder + int(digit)) * 2 % 11
+    return (remainder + (10 if check == "X" else int(check))) % 11 == 1
+
+
+def script_of(text: str) -> str:
+    """The script of most letters of a text: a word for its language where none was identified."""
+    counts: Counter[str] = Counter()
+    for character in text[:400]:
+        if character.isalpha():
+            counts[_script(ord(character))] += 1
+    return f"script:{counts.most_common(1)[0][0]}" if counts else "script:none"
+
+
+_SCRIPTS: tuple[tuple[int, str], ...] = (
+    (0x250, "latin"),
+    (0x370, "other"),
+    (0x400, "greek"),
+    (0x530, "cyrillic"),
+    (0x590, "armenian"),
+    (0x600, "hebrew"),
+    (0x780, "arabic"),
+    (0x900, "other"),
+    (0xE00, "indic"),
+    (0xE80, "thai"),
+    (0x1E00, "other"),
+    (0x1F00, "latin"),
+    (0x2000, "greek"),
+    (0x3040, "other"),
+    (0x3100, "kana"),
+    (0x3400, "other"),
+    (0xA000, "han"),
+    (0xAC00, "other"),
+    (0xD7B0, "hangul"),
+    (0xF900, "other"),
+    (0xFB00, "han"),
+    (0x20000, "other"),
+    (0x323B0, "han"),
+)
+"""The script of the code points below each bound, roughly: enough to count records by."""
+
+
+def _script(point: int) -> str:
+    return next((name for bound, name in _SCRIPTS if point < bound), "other")
+
+
+def near_twins(texts: pyarrow.Array, sampled: NDArray[np.int64], width: int) -> NDArray[np.float64]:
+    """For each sampled document the largest exact Jaccard similarity of its shingle set with any other document's.
+
+    An inverted index over all shingles, no MinHash.  Above 20 million shingles only every n-th hash is used, which
+    leaves the expected similarity as it is.
+    """
+    import numpy as np
+
+    from wuxing.text.kernel import shingles
+
+    hashes, ends = shingles(texts, width)
+    sizes = np.diff(ends, prepend=0)
+    documents = np.repeat(np.arange(len(texts)), sizes)
+    every = np.uint32(1 + len(hashes) // 20_000_000)
+    chosen = hashes % every == 0
+    pairs = np.unique(documents[chosen].astype(np.uint64) << np.uint64(32) | hashes[chosen].astype(np.uint64))
+    documents, hashes = (pairs >> np.uint64(32)).astype(np.int64), pairs.astype(np.uint32)
+    sizes = np.bincount(documents, minlength=len(texts))
+    starts = np.cumsum(sizes) - sizes
+    order = np.argsort(hashes, kind="stable")
+    sorted_hashes, sorted_documents = hashes[order], documents[order]
+    best = np.zeros(len(sampled))
+    for number, document in enumerate(sampled):
+        mine = hashes[starts[document] : starts[document] + sizes[document]]
+        if not len(mine):
+            continue
+        left = np.searchsorted(sorted_hashes, mine, side="left")
+        right = np.searchsorted(sorted_hashes, mine, side="right")
+        others = np.concatenate([sorted_documents[a:b] for a, b in zip(left, right, strict=True)])
+        shared = np.bincount(others, minlength=len(texts)).astype(np.float64)
+        shared[document] = 0
+        best[number] = (shared / (sizes + sizes[document] - shared)).max()
+    return best
