@@ -74,7 +74,7 @@ class Subject:
 
         network = load_network(artifact.path, str(pick_device(context.device)), torch.float32).eval()
         # fp32: what is compared must not depend on how a machine rounds bf16.
-        engine = Engine(network, max_rows=rows, precision="fp32")
+        engine = Engine(network, max_rows=rows, precision="fp32", frozen=True)
         return cls(name, artifact, Tokenizer.load(artifact.path), network, engine)
 
     @property
