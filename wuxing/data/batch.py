@@ -69,10 +69,13 @@ class BatchSource(Protocol):
     goes on exactly as that one would have.
     """
 
-    digest: str
-    """The digest of the sample plan: two sources of one digest give the same samples in the same order."""
     figures: dict[str, float]
     """What the source measured while it made the newest step; may be empty."""
+
+    @property
+    def digest(self) -> str:
+        """The digest of the sample plan: two sources of one digest give the same samples in the same order."""
+        ...
 
     def __next__(self) -> list[Batch]:
         """The pieces of the next step; this rank's share of them when several ranks train together."""

@@ -33,8 +33,10 @@ class Row:
 class Packing(Protocol):
     """A fixed list of rows over one token set."""
 
-    digest: str
-    """Digest of the data and of every decision of the packing."""
+    @property
+    def digest(self) -> str:
+        """Of the data and of every decision of the packing."""
+        ...
 
     @property
     def rows(self) -> int: ...
@@ -169,7 +171,8 @@ class Fit:
             ids, taught = self.data.labels(start, start + size + 1)
             labels = np.where(taught[1:], ids[1:], IGNORED)
             parts.append((ids[:-1], labels, np.arange(size), np.full(size, number)))
-        return _padded(*(np.concatenate(column) for column in zip(*parts, strict=True)), length=self.length)
+        tokens, targets, positions, documents = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return _padded(tokens, targets, positions, documents, self.length)
 
     def describe(self, row: int) -> list[str]:
         pieces, bounds, _ = self._plan

@@ -14,7 +14,7 @@ from functools import cached_property
 from wuxing.core.digest import digest_of
 
 ROUNDS = 6
-"""Feistel rounds; four already give a pseudo-random permutation when the round function is one (Luby and Rackoff 1988)."""
+"""Feistel rounds; four make a pseudo-random permutation of a pseudo-random function (Luby and Rackoff 1988)."""
 
 CYCLE = 1000
 """Rows after which a mixture has its weights exactly: they are rounded to 0.1 %."""

@@ -51,9 +51,7 @@ class TokensKind(StepKind[TokensConfig]):
             "data": Parent(config.data, ("corpus", "task"), DATA_FILES),
         }
 
-    def make(
-        self, config: TokensConfig, parents: Mapping[str, Artifact], draft: Draft, context: Context
-    ) -> None:
+    def make(self, config: TokensConfig, parents: Mapping[str, Artifact], draft: Draft, context: Context) -> None:
         import pyarrow.parquet as pq
 
         from wuxing.data.tokens import DESCRIPTION

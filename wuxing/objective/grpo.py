@@ -29,11 +29,11 @@ ADVANTAGE_FLOOR = 1e-4
 class Grpo(Config):
     """Clipped policy gradient.  Batches carry `advantages`, `sampler_logprobs` and, with `kl`, `reference_logprobs`."""
 
-    clip_low: float = Field(0.2, gt=0, lt=1)
+    clip_low: float = Field(default=0.2, gt=0, lt=1)
     """How far below 1 the probability ratio may push before the gradient stops; larger trusts old rollouts more."""
-    clip_high: float = Field(0.28, gt=0)
+    clip_high: float = Field(default=0.28, gt=0)
     """The same above 1; larger lets rare tokens grow faster (DAPO)."""
-    kl: float = Field(0.0, ge=0)
+    kl: float = Field(default=0.0, ge=0)
     """Weight of the k3 estimate of KL(policy, start model); larger stays nearer to where training started."""
 
     def count(self, batch: Batch) -> Tensor:

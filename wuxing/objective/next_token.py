@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 class NextToken(Config):
     """Cross-entropy of each label, summed over the labels that teach."""
 
-    smoothing: float = Field(0.0, ge=0, lt=1)
+    smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Share of the uniform distribution mixed into each label; larger makes the model less sure of itself."""
-    z_weight: float = Field(0.0, ge=0)
+    z_weight: float = Field(default=0.0, ge=0)
     """Weight of the squared log partition; larger keeps the logits nearer to zero (1e-4 is usual)."""
 
     def count(self, batch: Batch) -> Tensor:

@@ -16,13 +16,13 @@ from wuxing.train.schedule import Schedule
 class Budget(Config):
     """How long training goes on: exactly one of the four."""
 
-    steps: int | None = Field(None, gt=0)
+    steps: int | None = Field(default=None, gt=0)
     """Optimizer steps."""
-    tokens: int | None = Field(None, gt=0)
+    tokens: int | None = Field(default=None, gt=0)
     """Positions that the model sees; with a task, prompts and replies count as `length_tokens` a row."""
-    epochs: float | None = Field(None, gt=0)
+    epochs: float | None = Field(default=None, gt=0)
     """Passes over the data (one data set, or the prompts of a task)."""
-    minutes: float | None = Field(None, gt=0)
+    minutes: float | None = Field(default=None, gt=0)
     """Wall time, validation and checkpoints included.  Turned into steps once, at the first start, and then kept."""
 
     @model_validator(mode="after")
@@ -39,28 +39,28 @@ class OptimizerConfig(Config):
 
     kind: Literal["muon", "adamw"] = "muon"
     """`muon` orthogonalises the updates of the matrices inside the blocks; the rest is AdamW's either way."""
-    learning_rate: float | None = Field(None, gt=0)
+    learning_rate: float | None = Field(default=None, gt=0)
     """Highest learning rate.  Left out: derived from the width and the batch, and printed."""
-    embedding_rate: float = Field(1.0, gt=0)
+    embedding_rate: float = Field(default=1.0, gt=0)
     """Learning rate of the token table, as a multiple of `learning_rate`."""
-    weight_decay: float = Field(0.1, ge=0)
+    weight_decay: float = Field(default=0.1, ge=0)
     """Share of each matrix taken away per unit of learning rate; larger regularises more."""
-    momentum: float = Field(0.95, ge=0, lt=1)
+    momentum: float = Field(default=0.95, ge=0, lt=1)
     """Muon's."""
     betas: tuple[float, float] = (0.9, 0.95)
     """AdamW's."""
-    clip: float = Field(1.0, gt=0)
+    clip: float = Field(default=1.0, gt=0)
     """Largest norm of the whole gradient; longer ones are scaled down to it."""
 
 
 class Validation(Config):
     """Measuring on held-out data while training."""
 
-    times: int = Field(4, ge=1)
+    times: int = Field(default=4, ge=1)
     """How often, the last step included; the start is measured too."""
-    tokens: int = Field(1 << 18, gt=0)
+    tokens: int = Field(default=1 << 18, gt=0)
     """At most so many positions of each data set's `validation` split."""
-    prompts: int = Field(128, gt=0)
+    prompts: int = Field(default=128, gt=0)
     """At most so many prompts of the task's `validation` split."""
 
 
@@ -73,7 +73,7 @@ class Rollout(Config):
     """Replies to each prompt, judged against each other; larger groups give a steadier gradient."""
     reply_tokens: int = Field(gt=0)
     """Longest reply."""
-    reward: dict[str, float] = Field({"correct": 1.0})
+    reward: dict[str, float] = Field(default={"correct": 1.0})
     """Weights of the task's scores in the reward."""
     normalise: bool = True
     """Divide advantages by the group's deviation; without it, groups near certainty weigh less (Liu et al. 2025)."""
@@ -108,7 +108,7 @@ class ModelConfig(StepConfig):
     """The model to go on from, with its tokenizer."""
     tokenizer: str | None = None
     """The tokenizer of a new network."""
-    data: dict[str, float] | None = Field(None, min_length=1)
+    data: dict[str, float] | None = Field(default=None, min_length=1)
     """Corpora and tasks to learn from → share of the rows.  Rows have one length, so this is the share of positions."""
     task: str | None = None
     """The task whose prompts are answered and judged (grpo)."""
@@ -118,7 +118,7 @@ class ModelConfig(StepConfig):
     """How replies are drawn (grpo)."""
     length_tokens: int = Field(gt=0)
     """Tokens of a row: the longest context that is trained.  With a task: prompt and reply together."""
-    batch_tokens: int | None = Field(None, gt=0)
+    batch_tokens: int | None = Field(default=None, gt=0)
     """Positions of one optimizer step.  With a task, `rollout` says it."""
     whole_documents: bool | None = None
     """True: documents are not torn (best fit); false: the stream is cut (blocks).  Left out: true for dialogues."""

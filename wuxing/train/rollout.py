@@ -116,6 +116,18 @@ class Rollouts:
     def describe(self, sample_id: int) -> list[str]:
         return [f"{self.task.name}: {self._example(sample_id).id}"]
 
+    def taught_batch(self, rows: int) -> Batch:
+        """The right replies to the first prompts of the plan: a batch for self-checks, for which nothing is drawn."""
+        judged = []
+        for place in range(rows):
+            example = self._example(place)
+            ids, learn = self.tokenizer.encode_dialogue(example.messages)
+            first = learn.index(True)
+            reply = [number for number, taught_here in zip(ids, learn, strict=True) if taught_here]
+            scored = Reply(example.id, reply, [-1.0] * len(reply), "stop")
+            judged.append(Judged(place, example, ids[:first], scored, example.answer, {}, 1.0, 1.0 + place))
+        return self._batch(judged)
+
     def _example(self, sample_id: int) -> Example:
         return self.examples[self.plan[sample_id].row]
 

@@ -15,11 +15,11 @@ class Schedule(Config):
 
     shape: Literal["wsd", "cosine", "constant"] = "wsd"
     """`wsd` (Hu et al. 2024, MiniCPM) holds the rate and lets it fall at the end; `constant` never lets it fall."""
-    warmup_share: float = Field(0.02, ge=0, lt=1)
+    warmup_share: float = Field(default=0.02, ge=0, lt=1)
     """Share of the steps in which the rate rises from 0; larger is safer."""
-    decay_share: float = Field(0.5, ge=0, le=1)
+    decay_share: float = Field(default=0.5, ge=0, le=1)
     """`wsd`: share of the steps in which the rate falls."""
-    final_share: float = Field(0.0, ge=0, le=1)
+    final_share: float = Field(default=0.0, ge=0, le=1)
     """The last step's rate, as a share of the highest."""
 
     def factor(self, step: int, steps: int) -> float:

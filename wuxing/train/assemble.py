@@ -1,0 +1,163 @@
+"""The parts of a run, built from a config and its parents.  Building twice gives equal parts."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.distributed
+
+from wuxing.core.artifact import Artifact
+from wuxing.core.error import RefusedError, WuxingError
+from wuxing.core.file import read_json
+from wuxing.data.batch import Batch, BatchSource
+from wuxing.data.packing import Packing, pack
+from wuxing.data.source import PackedSource
+from wuxing.data.tokens import DESCRIPTION, open_tokens
+from wuxing.generate.engine import Engine
+from wuxing.model.architecture import resolve
+from wuxing.model.files import load_network
+from wuxing.model.network import Network
+from wuxing.objective.objective import Objective
+from wuxing.task.task import load_task
+from wuxing.text.tokenizer import Tokenizer
+from wuxing.train.config import ModelConfig
+from wuxing.train.rollout import Rollouts
+from wuxing.train.validate import BitsPerByte, TaskAccuracy, Validator
+
+PIECE_POSITIONS = 16_384
+"""Positions that go through the network at once, unless `piece_tokens` says otherwise."""
+
+
+@dataclass
+class Parts:
+    """What a run is made of."""
+
+    network: Network
+    tokenizer: Tokenizer
+    source: BatchSource
+    objective: Objective
+    validate: Validator
+    step_positions: int
+    """Positions of one optimizer step (with a task: at most)."""
+    epoch_steps: float
+    packings: dict[str, Packing]
+    """The training rows of each data set; empty with a task."""
+    piece_rows: int
+    length: int
+
+    def first_batch(self) -> Batch:
+        """A few rows of the first step, or of right replies to a task: for the self-checks."""
+        if isinstance(self.source, PackedSource):
+            return self.source.batch(list(range(min(4, self.source.step_rows))))
+        assert isinstance(self.source, Rollouts)
+        return self.source.taught_batch(4)
+
+
+def assemble(
+    config: ModelConfig,
+    parents: Mapping[str, Artifact],
+    seed: int,
+    device: torch.device,
+    precision: torch.dtype,
+    rollouts: Path | None,
+) -> Parts:
+    """Build a run.  `rollouts`: where replies are kept, None for a trial."""
+    tokenizer = Tokenizer.load(parents["tokenizer" if "tokenizer" in parents else "start_from"].path)
+    network = _network(config, parents, tokenizer, seed).to(device)
+    if config.length_tokens > network.max_positions:
+        raise WuxingError(
+            f"length_tokens is {config.length_tokens}, the model takes {network.max_positions} positions",
+            "Lower length_tokens",
+        )
+    piece_rows = max(1, (config.piece_tokens or PIECE_POSITIONS) // config.length_tokens)
+    if config.task is not None:
+        return _reinforced(config, parents, network, tokenizer, seed, precision, rollouts, piece_rows)
+    packings = {name: _packing(config, parents[f"data.{name}"], "train", tokenizer) for name in config.data or {}}
+    assert config.batch_tokens is not None and config.data is not None and config.objective.next_token is not None
+    step_rows = config.batch_tokens // config.length_tokens
+    rank, ranks = _rank()
+    source = PackedSource(packings, config.data, seed, step_rows, piece_rows, rank, ranks)
+    held_out = {
+        name: _packing(config, parents[f"data.{name}"], "validation", tokenizer, whole=True) for name in config.data
+    }
+    held_out = {name: packing for name, packing in held_out.items() if packing.rows}
+    if not held_out:
+        raise RefusedError(
+            f"none of {', '.join(config.data)} has validation rows, so nothing would show whether training helps",
+            "Give one of them split: {validation: 0.02}",
+        )
+    tokens = config.validation.tokens
+    validate = BitsPerByte(held_out, tokenizer, config.length_tokens, tokens, precision)
+    positions, epoch = step_rows * config.length_tokens, source.epoch_rows / step_rows
+    objective = config.objective.next_token
+    return Parts(
+        network, tokenizer, source, objective, validate, positions, epoch, packings, piece_rows, config.length_tokens
+    )
+
+
+def _reinforced(
+    config: ModelConfig,
+    parents: Mapping[str, Artifact],
+    network: Network,
+    tokenizer: Tokenizer,
+    seed: int,
+    precision: torch.dtype,
+    rollouts: Path | None,
+    piece_rows: int,
+) -> Parts:
+    assert config.rollout is not None and config.objective.grpo is not None
+    task, rollout = load_task(parents["task"].path), config.rollout
+    rows = rollout.prompts * rollout.group
+    rank, ranks = _rank()
+    source = Rollouts(
+        engine=Engine(network, max_rows=rows, max_tokens=config.length_tokens),
+        task=task,
+        tokenizer=tokenizer,
+        config=rollout,
+        seed=seed,
+        length=config.length_tokens,
+        piece_rows=piece_rows,
+        log=rollouts,
+        reference=copy.deepcopy(network).requires_grad_(False) if config.objective.grpo.kl else None,
+        precision=precision,
+        rank=rank,
+        ranks=ranks,
+    )
+    examples = task.examples("validation")[: config.validation.prompts]
+    if not examples:
+        raise RefusedError(
+            f"{parents['task'].id} has no validation examples, so nothing would show whether training helps",
+            "Give it examples: {validation: 200}",
+        )
+    validate = TaskAccuracy(task, examples, tokenizer, rollout.reply_tokens, min(128, rows))
+    epoch = len(source.examples) / rollout.prompts
+    objective, length = config.objective.grpo, config.length_tokens
+    return Parts(network, tokenizer, source, objective, validate, rows * length, epoch, {}, piece_rows, length)
+
+
+def _network(config: ModelConfig, parents: Mapping[str, Artifact], tokenizer: Tokenizer, seed: int) -> Network:
+    if config.architecture is None:
+        return load_network(parents["start_from"].path)
+    ends = (tokenizer.end_of_text_id, tokenizer.end_of_turn_id)
+    return Network(resolve(config.architecture, tokenizer.vocab_size, *ends)).initialise(seed)
+
+
+def _packing(
+    config: ModelConfig, tokens: Artifact, split: str, tokenizer: Tokenizer, whole: bool | None = None
+) -> Packing:
+    made_with = read_json(tokens.file(DESCRIPTION))["tokenizer"]
+    if made_with != tokenizer.digest:
+        raise WuxingError(f"{tokens.id} was made with another tokenizer than this model's", "Make it anew")
+    return pack(
+        open_tokens(tokens.path, split), config.length_tokens, config.whole_documents if whole is None else whole
+    )
+
+
+def _rank() -> tuple[int, int]:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1

@@ -1,0 +1,89 @@
+"""Decisions of a run that must never change: taken once at its first start, kept in `start.json`, read by every resume.
+
+Bits depend on the number of steps, of threads, the precision and whether the network is compiled; so a killed run that
+goes on must not decide them again.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from wuxing.core.file import read_json, write_json
+from wuxing.train.config import Budget
+from wuxing.train.trainer import Trainer
+
+START = "start.json"
+TRIAL_SECONDS = 6.0
+TRIAL_STEPS = 12
+WARM_STEPS = 2
+"""Steps that are not timed: the first ones allocate."""
+RESERVE_SECONDS = 3.0
+"""Left of a time budget for the last checkpoint, the files and the evidence."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """What was decided at the first start."""
+
+    steps: int
+    threads: int
+    device: str
+    precision: str
+    compiled: bool
+    step_seconds: float
+    """Median of the trial; 0 when no trial was needed."""
+    validation_seconds: float
+    planned_seconds: float
+    planned_bytes: int
+    checks: dict[str, float]
+    """The numerics self-checks of the first batch."""
+
+    def write(self, directory: Path) -> None:
+        """Keep it, on the disk before training begins."""
+        write_json(directory / START, asdict(self))
+
+    @classmethod
+    def read(cls, directory: Path) -> Start | None:
+        """What an earlier attempt decided."""
+        path = directory / START
+        return cls(**read_json(path)) if path.exists() else None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A short run whose weights are thrown away."""
+
+    step_seconds: float
+    validation_seconds: float
+
+
+def try_out(trainer: Trainer, validate: Callable[[Any], object]) -> Trial:
+    """Time a few steps and one measurement."""
+    times: list[float] = []
+    started = time.monotonic()
+    while len(times) < TRIAL_STEPS and (time.monotonic() - started < TRIAL_SECONDS or len(times) <= WARM_STEPS):
+        times.append(trainer.step().seconds)
+    begun = time.monotonic()
+    validate(trainer.network)
+    return Trial(statistics.median(times[WARM_STEPS:]), time.monotonic() - begun)
+
+
+def resolve_steps(
+    budget: Budget, step_positions: int, epoch_steps: float, trial: Trial | None, measurements: int, spent: float
+) -> int:
+    """The number of steps of a budget; a time budget needs a trial and what has been spent of it in seconds."""
+    if budget.steps is not None:
+        return budget.steps
+    if budget.tokens is not None:
+        return max(1, math.ceil(budget.tokens / step_positions))
+    if budget.epochs is not None:
+        return max(1, math.ceil(budget.epochs * epoch_steps))
+    assert budget.minutes is not None and trial is not None
+    left = budget.minutes * 60 - spent - RESERVE_SECONDS - measurements * trial.validation_seconds
+    return max(1, int(left / trial.step_seconds))

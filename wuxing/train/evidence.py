@@ -1,0 +1,105 @@
+"""What a trained model must prove about itself before anything may be built on it."""
+
+from __future__ import annotations
+
+import torch
+
+from wuxing.core.evidence import Evidence
+from wuxing.core.step import Draft
+from wuxing.train.budget import Start
+from wuxing.train.config import ModelConfig
+from wuxing.train.numerics import CUT_TOLERANCE, PACK_TOLERANCE
+from wuxing.train.run import LOG, Run
+
+SAMPLER_MISMATCH = 0.02
+"""Mean k3 between sampler and trainer, in nats per token.  Their bf16 differs by some 1e-4; a stale or differently
+rendered prompt by more than 0.1."""
+
+COLLAPSED = 0.02
+"""Share of the first steps' entropy below which replies no longer vary."""
+
+
+def judge(draft: Draft, config: ModelConfig, start: Start, run: Run, device: torch.device) -> None:
+    """Leave every check of a finished run in the draft's evidence, and the headline figures in its summary."""
+    evidence, trainer = draft.evidence, run.trainer
+    finite = all(bool(torch.isfinite(parameter).all()) for parameter in trainer.network.parameters())
+    evidence.judge("finite", finite, trainer.done, None, "steps with finite loss, gradient and weights")
+    _judge_held_out(evidence, run)
+    evidence.measure("memory_planned", _mebibytes(start.planned_bytes), "MiB")
+    evidence.measure("memory_actual", _mebibytes(run.memory.peak()), "largest since the step began, MiB")
+    evidence.measure("time_planned", round(start.planned_seconds, 1), "seconds; 0: the budget needed no plan")
+    evidence.measure("time_actual", round(run.seconds, 1), "seconds of training and validation")
+    _judge_data(evidence, config, run)
+    evidence.judge("resumable", *_reload(run), None, "the last checkpoint, read back, against the weights in memory")
+    cut, packed = start.checks["step_cut"], start.checks["packed_equals_separate"]
+    evidence.judge("step_cut", cut <= CUT_TOLERANCE, cut, CUT_TOLERANCE, "gradient whole against cut, relative, fp32")
+    evidence.judge("packed_equals_separate", packed <= PACK_TOLERANCE, packed, PACK_TOLERANCE, "nats per token, fp32")
+    evidence.measure("loss_spikes", run.spikes, f"named in {LOG}")
+    evidence.measure("checkpoint_pause", round(run.pause_seconds, 3), "seconds that training waited for checkpoints")
+    if config.rollout is not None:
+        _judge_rollouts(evidence, run)
+    metric = run.validate.metric
+    draft.summary.update(
+        {
+            "parameters": sum(parameter.numel() for parameter in trainer.network.parameters()),
+            "steps": trainer.done,
+            "positions": trainer.positions,
+            f"{metric}_start": run.history[0][metric],
+            metric: run.history[-1][metric],
+            "seconds": round(run.seconds, 1),
+        }
+    )
+
+
+def _judge_held_out(evidence: Evidence, run: Run) -> None:
+    metric, lower = run.validate.metric, run.validate.lower_is_better
+    first, last = run.history[0][metric], run.history[-1][metric]
+    better = last < first if lower else last > first
+    evidence.judge(
+        "held_out_improved", better, last, f"{'<' if lower else '>'} {first}", f"{metric} of validation data"
+    )
+
+
+def _judge_data(evidence: Evidence, config: ModelConfig, run: Run) -> None:
+    trainer = run.trainer
+    seen = {
+        "data": dict(config.data or {}) or {str(config.task): 1.0},
+        "positions": trainer.positions,
+        "taught": trainer.taught,
+        "plan": trainer.source.digest[:16],
+    }
+    evidence.judge("data_seen", trainer.taught > 0, seen, None, "positions, labels that taught, sample plan")
+
+
+def _reload(run: Run) -> tuple[bool, str]:
+    checkpoint = run.checkpoints.latest(run.context.progress.say)
+    if checkpoint is None:
+        return False, "there is no checkpoint"
+    if checkpoint.step != run.trainer.done:
+        return False, f"the last checkpoint is of step {checkpoint.step}"
+    for group, tensors in run.trainer.tensors().items():
+        for name, tensor in tensors.items():
+            if not torch.equal(tensor.detach().cpu(), checkpoint.tensors[group][name]):
+                return False, f"{name} differs"
+    return True, f"step {checkpoint.step}, every bit"
+
+
+def _judge_rollouts(evidence: Evidence, run: Run) -> None:
+    from wuxing.core.file import read_lines
+
+    lines = [line for line in read_lines(run.directory / LOG) if "mismatch" in line]
+    worst = max(line["mismatch"] for line in lines)
+    evidence.judge(
+        "sampler_matches", worst <= SAMPLER_MISMATCH, worst, SAMPLER_MISMATCH, "largest mean k3 of a step, nats"
+    )
+    equal = sum(line["equal_groups"] for line in lines) / len(lines)
+    evidence.measure("equal_groups", round(equal, 4), "groups whose replies all earned the same: they teach nothing")
+    first, last = lines[0]["entropy"], lines[-1]["entropy"]
+    better = run.history[-1][run.validate.metric] > run.history[0][run.validate.metric]
+    floor = COLLAPSED * first
+    note = "nats per reply token at the end; less is a collapse unless held-out answers became better"
+    evidence.judge("not_collapsed", last > floor or better, last, f"> {floor:.4g}", note)
+
+
+def _mebibytes(size: int) -> float:
+    return round(size / 2**20, 1)

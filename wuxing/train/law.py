@@ -1,0 +1,26 @@
+"""What follows from other settings by a law, so that nobody has to choose it."""
+
+from __future__ import annotations
+
+import math
+
+from wuxing.train.config import ModelConfig
+
+FRESH_RATE = {"muon": 0.01, "adamw": 0.002}
+"""Best of a sweep at width 256 and 4,096 tokens a step (see docs/log.md)."""
+CONTINUED = 0.3
+"""Supervised tuning of a trained model, as a share of the rate of a fresh one."""
+REINFORCED = 0.05
+"""Reinforcement learning, as a share of the rate of a fresh one."""
+REFERENCE_WIDTH, REFERENCE_BATCH = 256, 4096
+
+
+def learning_rate(config: ModelConfig, width: int, batch_positions: int) -> float:
+    """The highest learning rate: falls with the root of the width, grows with the root of the batch.
+
+    Muon's and AdamW's updates have a size that does not depend on the gradient's, so noise falls with the root of the
+    batch and so may the rate rise (Malladi et al. 2022); the root of the width keeps the change of each state constant.
+    """
+    share = REINFORCED if config.objective.grpo else CONTINUED if config.start_from else 1.0
+    scale = math.sqrt(REFERENCE_WIDTH / width) * math.sqrt(min(4.0, max(0.25, batch_positions / REFERENCE_BATCH)))
+    return float(f"{FRESH_RATE[config.optimizer.kind] * share * scale:.2g}")

@@ -1,0 +1,262 @@
+"""From a model's config and parents to its signed files: setting up, training, evidence."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from wuxing.compute.device import pick_device, pick_precision
+from wuxing.core.artifact import Artifact
+from wuxing.core.context import Context
+from wuxing.core.digest import digest_of_file
+from wuxing.core.evidence import Check
+from wuxing.core.file import read_json, write_json
+from wuxing.core.step import Draft
+from wuxing.model.architecture import describe
+from wuxing.model.network import Network
+from wuxing.text.tokenizer import Tokenizer
+from wuxing.train.assemble import Parts, assemble
+from wuxing.train.budget import Start, Trial, resolve_steps, try_out
+from wuxing.train.checkpoint import Checkpoints
+from wuxing.train.config import ModelConfig
+from wuxing.train.evidence import judge
+from wuxing.train.law import learning_rate
+from wuxing.train.memory import Watch, refuse_without_memory
+from wuxing.train.numerics import cut_difference, pack_difference
+from wuxing.train.run import Run
+from wuxing.train.trainer import Trainer
+
+FINISHED = "finished.json"
+
+
+@dataclass
+class Setting:
+    """What stays the same through one `make`."""
+
+    config: ModelConfig
+    parents: Mapping[str, Artifact]
+    draft: Draft
+    context: Context
+    device: torch.device
+    began: float
+
+
+def make_model(config: ModelConfig, parents: Mapping[str, Artifact], draft: Draft, context: Context) -> None:
+    """Train, or go on training, and write the artifact."""
+    if _finished_before(draft):
+        return
+    setting = Setting(config, parents, draft, context, pick_device(context.device), time.monotonic())
+    earlier = Start.read(draft.path)
+    threads = earlier.threads if earlier else max(1, min(context.workers, torch.get_num_threads()))
+    with _threads(threads):
+        torch.manual_seed(draft.seed)
+        watch = Watch()
+        start = earlier or _decide(setting, threads)
+        run = _run(setting, start, watch)
+        run.resume()
+        _warn_of_another_machine(start, setting)
+        run.finish()
+        _write(setting, start, run)
+
+
+def _decide(setting: Setting, threads: int) -> Start:
+    """Everything on which the bits depend, from a trial whose weights are thrown away."""
+    config, draft = setting.config, setting.draft
+    precision = pick_precision(setting.device)
+    parts = _assemble(setting, precision, None)
+    rate = config.optimizer.learning_rate or learning_rate(config, _width(parts.network), parts.step_positions)
+    say = setting.context.progress.say
+    say(f"{draft.name}: {describe(parts.network.config)}")
+    say(f"{draft.name}: learning rate {rate:g}" + ("" if config.optimizer.learning_rate else " (derived)"))
+    planned_bytes = refuse_without_memory(config, parts, setting.device)
+    checks = _check_numerics(parts)
+    compiled = config.compile == "always"
+    if compiled:
+        parts.network.model.compile()
+    trial: Trial | None = None
+    if config.budget.minutes is not None or (config.compile == "auto" and setting.device.type == "cuda"):
+        trial = try_out(_trainer(config, parts, rate, 10**6, precision), parts.validate)
+    if config.compile == "auto" and setting.device.type == "cuda" and trial is not None:
+        eager, parts = trial, _assemble(setting, precision, None)
+        parts.network.model.compile()
+        trial = try_out(_trainer(config, parts, rate, 10**6, precision), parts.validate)
+        compiled = trial.step_seconds < 0.97 * eager.step_seconds
+        trial = trial if compiled else eager
+    spent = time.monotonic() - setting.began
+    measurements = config.validation.times + 1
+    steps = resolve_steps(config.budget, parts.step_positions, parts.epoch_steps, trial, measurements, spent)
+    planned = trial.step_seconds * steps + measurements * trial.validation_seconds if trial else 0.0
+    start = Start(
+        steps=steps,
+        threads=threads,
+        device=setting.device.type,
+        precision=str(precision).removeprefix("torch."),
+        compiled=compiled,
+        step_seconds=trial.step_seconds if trial else 0.0,
+        validation_seconds=trial.validation_seconds if trial else 0.0,
+        planned_seconds=planned,
+        planned_bytes=planned_bytes,
+        checks=checks,
+    )
+    start.write(draft.path)
+    say(f"{draft.name}: {steps:,} steps of {parts.step_positions:,} positions, {start.precision} on {threads} threads")
+    return start
+
+
+def _check_numerics(parts: Parts) -> dict[str, float]:
+    batch = parts.first_batch()
+    return {
+        "step_cut": cut_difference(parts.network, parts.objective, batch),
+        "packed_equals_separate": pack_difference(parts.network, batch),
+    }
+
+
+def _run(setting: Setting, start: Start, watch: Watch) -> Run:
+    config, draft = setting.config, setting.draft
+    precision = getattr(torch, start.precision)
+    parts = _assemble(setting, precision, draft.file("rollouts/train.jsonl"))
+    if start.compiled:
+        parts.network.model.compile()
+    rate = config.optimizer.learning_rate or learning_rate(config, _width(parts.network), parts.step_positions)
+    return Run(
+        trainer=_trainer(config, parts, rate, start.steps, precision),
+        validate=parts.validate,
+        checkpoints=Checkpoints(draft.path / "checkpoints", config.keep_checkpoints),
+        directory=draft.path,
+        context=setting.context,
+        name=draft.name,
+        learning_rate=rate,
+        times=config.validation.times,
+        save_every_seconds=config.save_every_seconds,
+        memory=watch,
+    )
+
+
+def _assemble(setting: Setting, precision: torch.dtype, rollouts: Any) -> Parts:
+    return assemble(setting.config, setting.parents, setting.draft.seed, setting.device, precision, rollouts)
+
+
+def _trainer(config: ModelConfig, parts: Parts, rate: float, steps: int, precision: torch.dtype) -> Trainer:
+    from wuxing.train.optimizer import Optimizer
+
+    optimizer = Optimizer(parts.network, config.optimizer, rate)
+    return Trainer(
+        network=parts.network,
+        source=parts.source,
+        objective=parts.objective,
+        optimizer=optimizer,
+        schedule=config.schedule,
+        steps=steps,
+        precision=precision,
+        clip=config.optimizer.clip,
+    )
+
+
+def _width(network: Network) -> int:
+    return int(network.config["hidden_size"])
+
+
+def _write(setting: Setting, start: Start, run: Run) -> None:
+    """Files, evidence, and last of all the note that lets a killed attempt skip all this; then checkpoints may go."""
+    from wuxing.model.files import save_network
+
+    draft, trainer = setting.draft, run.trainer
+    network = trainer.network
+    save_network(network, draft.path)
+    _tokenizer_source(setting.parents).save(draft.path)
+    write_json(draft.file("training.json"), _training(setting, start, run))
+    judge(draft, setting.config, start, run, setting.device)
+    note = {
+        "model": digest_of_file(draft.path / "model.safetensors"),
+        "evidence": draft.evidence.to_json(),
+        "summary": draft.summary,
+    }
+    write_json(draft.file(FINISHED), note)
+    run.checkpoints.remove_all()
+
+
+def _tokenizer_source(parents: Mapping[str, Artifact]) -> Tokenizer:
+    return Tokenizer.load(parents["tokenizer" if "tokenizer" in parents else "start_from"].path)
+
+
+def _training(setting: Setting, start: Start, run: Run) -> dict[str, Any]:
+    """`training.json`: everything that decided the weights, nothing that a repetition would change."""
+    config, trainer = setting.config, run.trainer
+    return {
+        "objective": config.objective.model_dump(mode="json", exclude_none=True),
+        "budget": config.budget.model_dump(mode="json", exclude_none=True),
+        "steps": trainer.done,
+        "positions": trainer.positions,
+        "taught": trainer.taught,
+        "plan": trainer.source.digest,
+        "seed": setting.draft.seed,
+        "learning_rate": run.learning_rate,
+        "length_tokens": config.length_tokens,
+        "precision": start.precision,
+        "device": start.device,
+        "threads": start.threads,
+        "compiled": start.compiled,
+        "torch": torch.__version__,
+        "validation": run.history,
+        "best_step": run.best_step,
+        "lineage": {"start_from": _start(setting.parents), "data": list(_lineage(setting))},
+    }
+
+
+def _start(parents: Mapping[str, Artifact]) -> dict[str, str] | None:
+    start = parents.get("start_from")
+    return {"id": start.id, "content": start.content} if start else None
+
+
+def _lineage(setting: Setting) -> Iterator[dict[str, Any]]:
+    """The data that this model and those before it saw."""
+    start = setting.parents.get("start_from")
+    if start is not None and "training.json" in start.record["files"]:
+        yield from read_json(start.file("training.json"))["lineage"]["data"]
+    for name, share in (setting.config.data or {}).items():
+        tokens = setting.parents[f"data.{name}"]
+        seen = read_json(tokens.file("tokens.json"))["data"]
+        yield {**seen, "split": "train", "share": share, "by": setting.draft.name}
+    if setting.config.task is not None:
+        task = setting.parents["task"]
+        yield {"id": task.id, "content": task.content, "split": "train", "share": 1.0, "by": setting.draft.name}
+
+
+def _finished_before(draft: Draft) -> bool:
+    """Whether an earlier attempt was killed between its last file and the signature."""
+    path, model = draft.path / FINISHED, draft.path / "model.safetensors"
+    if not path.exists() or not model.exists():
+        return False
+    note = read_json(path)
+    if digest_of_file(model) != note["model"]:
+        return False
+    draft.evidence.checks = [Check(**check) for check in note["evidence"]]
+    draft.summary.update(note["summary"])
+    Checkpoints(draft.path / "checkpoints").remove_all()
+    return True
+
+
+def _warn_of_another_machine(start: Start, setting: Setting) -> None:
+    here = {"device": setting.device.type, "precision": str(pick_precision(setting.device)).removeprefix("torch.")}
+    begun = {name: value for name, value in asdict(start).items() if name in here}
+    if begun != here:
+        setting.context.progress.say(
+            f"{setting.draft.name}: begun with {begun}, this machine has {here}: going on with what was begun, "
+            "but the last bits may differ from a run that was never stopped"
+        )
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """The number of threads decides the order of sums, and so the bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
