@@ -21,7 +21,7 @@ class NormaliseConfig(Config):
 
     form: Literal["NFC", "NFKC"] = "NFC"
     """NFC keeps what is seen; NFKC also folds full-width letters, ligatures and superscripts."""
-    max_blank_lines: int = Field(1, ge=0)
+    max_blank_lines: int = Field(default=1, ge=0)
     """Blank lines in a row that are kept."""
 
 
@@ -30,7 +30,7 @@ class LanguageConfig(Config):
 
     keep: tuple[str, ...] | None = None
     """ISO 639 codes as fastText's lid.176 knows them: en, zh, ja, ...; all when left out."""
-    min_confidence: float = Field(0.5, ge=0, le=1)
+    min_confidence: float = Field(default=0.5, ge=0, le=1)
     """With `keep`: a document is dropped below this probability."""
 
 
@@ -40,9 +40,9 @@ class QualityConfig(Config):
     In scripts without spaces each character is a word; bounds on word length and stop words do not apply there.
     """
 
-    min_words: int = Field(50, ge=0)
+    min_words: int = Field(default=50, ge=0)
     """Fewer words: `too_short`."""
-    max_words: int = Field(100_000, ge=1)
+    max_words: int = Field(default=100_000, ge=1)
     """More words: `too_long`."""
     min_mean_word_characters: float = 3.0
     """Shorter words on average: `short_words`."""
@@ -65,6 +65,8 @@ class QualityConfig(Config):
 class RepetitionConfig(Config):
     """Shares of a document that repeat (Gopher, Rae et al. 2021, table A1)."""
 
+    min_words: int = Field(default=100, ge=0)
+    """Shorter documents are judged by their lines only: a name said three times in 40 words is no sign of spam."""
     max_duplicate_lines: float = 0.3
     """Share of lines that stood before: `repeated_lines`."""
     max_duplicate_line_characters: float = 0.2

@@ -20,13 +20,13 @@ def private_findings(text: str) -> Counter[str]:
     found: Counter[str] = Counter()
     if "@" in text:
         found["mail"] = sum(_is_mail(word) for word in text.split() if "@" in word)
-    digits = sum(character.isdigit() for character in text)
-    if digits >= 4 and text.count(".") >= 3:
-        found["ip"] = sum(_is_address(word.strip(_AROUND)) for word in text.split() if word.count(".") >= 3)
-    if digits >= 13:
-        for run in _digit_runs(text):
-            found["card"] += _is_card(run)
-            found["id_cn"] += _is_identity(run)
+    for word in text.split():
+        if len(word) < 7 or not any(map(word.__contains__, "0123456789")):
+            continue
+        found["ip"] += word.count(".") >= 3 and _is_address(word.strip(_AROUND))
+        if len(word) >= 13 and sum(map(str.isdigit, word)) >= 13:
+            found["card"] += _is_card(word.strip(_AROUND))
+            found["id_cn"] += _is_identity(word.strip(_AROUND))
     return +found
 
 
@@ -47,11 +47,6 @@ def _is_address(word: str) -> bool:
     except ValueError:
         return False
     return not (address.is_loopback or address.is_unspecified or address.is_multicast or word == "255.255.255.255")
-
-
-def _digit_runs(text: str) -> list[str]:
-    """Words that are nothing but digits, single spaces or hyphens joined."""
-    return [word.strip(_AROUND) for word in text.split() if sum(c.isdigit() for c in word) >= 13]
 
 
 def _is_card(word: str) -> bool:

@@ -22,7 +22,7 @@ class PackageSource(Config):
     """The exact version."""
     member: str
     """The path of the file inside the archive, or a pattern such as `data/english/*.yml`."""
-    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     """Digest of the archive.  When given, another archive is refused; `card.json` records it in any case."""
     timeout_seconds: int = plumbing(600, ge=1)
     """How long the download may take."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -25,8 +26,12 @@ MODEL = PackageSource(
 )
 """The package that ships the model file (CC BY-SA 3.0).  It is read as data; its code never runs."""
 MODEL_SHA256 = "8f3472cfe8738a7b6099e8e999c3cbfae0dcd15696aac7d7738a8039db603e83"
-READ_CHARACTERS = 1000
+READ_CHARACTERS = 600
 """On 600 characters the model is right in 98.5 % of cases, on 80 in 75.7 % (docs/choices.md)."""
+
+_HAN = re.compile("[\u4e00-\u9fff]")
+_KANA_OR_HANGUL = re.compile("[\u3040-\u30ff\u1100-\u11ff\uac00-\ud7af]")
+"""Without one of these, what the model takes for Japanese is Chinese: of 20,000 Tang poems it calls 24 % Japanese."""
 
 
 def model_path(context: Context) -> Path:
@@ -60,7 +65,10 @@ class Language:
         if not labels or not labels[0]:
             return "unknown", 0.0
         (label,), (probability,) = labels
-        return str(label).removeprefix("__label__"), min(1.0, round(float(probability), 3))
+        language = str(label).removeprefix("__label__")
+        if language in ("ja", "ko") and _HAN.search(line) and not _KANA_OR_HANGUL.search(line):
+            language = "zh"
+        return language, min(1.0, round(float(probability), 3))
 
     def clean(self, record: Record) -> Record | Drop:
         """The record with its language, or `wrong_language`, `unsure_language`."""

@@ -21,10 +21,10 @@ class Rule(NamedTuple):
     """One spelling of a kind of private data."""
 
     pattern: re.Pattern[str]
+    needs: tuple[str, ...] = ()
+    """Without one of these in the text the pattern cannot match; spares the search."""
     valid: Callable[[str], bool] | None = None
     """What else must hold of a match."""
-    hint: str = ""
-    """A character without which the pattern cannot match; spares the search."""
 
 
 def luhn(digits: str) -> bool:
@@ -60,63 +60,59 @@ def is_public_address(text: str) -> bool:
     return not (address.is_loopback or address.is_unspecified or address.is_multicast or text == "255.255.255.255")
 
 
+def is_phone(text: str) -> bool:
+    """8 to 15 digits (ITU-T E.164)."""
+    return 8 <= sum(character.isdigit() for character in text) <= 15
+
+
+def is_long_ipv6(text: str) -> bool:
+    """A public IPv6 address that is no time of day and no pair of short numbers."""
+    return len(text) > 6 and any(character.isdigit() for character in text) and is_public_address(text)
+
+
+_PRIVATE_KEY = r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
+_TOKEN = r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}"
+_MAIL = r"(?<![\w.+%-])[\w.+%'-]{1,64}@(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.)+[^\W\d_]{2,24}(?![\w-])"
+_CARD = r"(?<![\w.-])(?:\d{13,19}|\d{4}([ -]?)\d{4}\1\d{4}\1\d{1,7}|3\d{3}[ -]\d{6}[ -]\d{5})(?![\w-]|\.\d)"
+_IPV4 = r"(?<![\w.:-])(?<![vV]ersion )(?:\d{1,3}\.){3}\d{1,3}(?![\w:]*\w\.|\.\d|\d|-\d)"
+_IPV6 = r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{1,4}(?![\w:.])"
+_ABROAD = r"(?<![\w+])\+\d{1,3}(?:[ .-]?\(?\d{1,5}\)?){2,6}(?![\d-])"
+_CHINA_MOBILE = r"(?<![\w.-])(?:86[ -]?)?1[3-9]\d[ -]?\d{4}[ -]?\d{4}(?![\w-]|\.\d)"
+_CHINA_FIXED = r"(?<![\w.-])0\d{2,3}-\d{7,8}(?![\w-])"
+_NORTH_AMERICA = r"(?<![\w.-])(?:1[ .-])?(?:\([2-9]\d\d\) ?|[2-9]\d\d[.-])[2-9]\d\d[ .-]\d{4}(?![\w-]|\.\d)"
+
 RULES: dict[PrivateKind, tuple[Rule, ...]] = {
     "key": (
-        Rule(
-            re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.S), hint="-"
-        ),
-        Rule(re.compile(r"\b(?:sk|pk|rk)[-_](?:[a-z]+[-_])*[A-Za-z0-9_-]{20,}"), hint="k"),
-        Rule(re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"), hint="A"),
-        Rule(re.compile(r"\bgh[pousr]_[A-Za-z0-9]{30,}"), hint="_"),
-        Rule(re.compile(r"\bgithub_pat_[A-Za-z0-9_]{40,}"), hint="_"),
-        Rule(re.compile(r"\bAIza[0-9A-Za-z_-]{35}"), hint="z"),
-        Rule(re.compile(r"\bxox[abprs]-[0-9A-Za-z-]{10,}"), hint="-"),
-        Rule(re.compile(r"\bhf_[A-Za-z0-9]{30,}"), hint="_"),
-        Rule(re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}"), hint="."),
+        Rule(re.compile(_PRIVATE_KEY, re.S), ("PRIVATE KEY",)),
+        Rule(re.compile(r"\b[spr]k[-_](?:[a-z]+[-_])*[A-Za-z0-9_-]{20,}"), ("sk-", "sk_", "pk-", "pk_", "rk-", "rk_")),
+        Rule(re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"), ("AKIA", "ASIA")),
+        Rule(re.compile(r"\bgh[pousr]_[A-Za-z0-9]{30,}"), ("ghp_", "gho_", "ghu_", "ghs_", "ghr_")),
+        Rule(re.compile(r"\bgithub_pat_[A-Za-z0-9_]{40,}"), ("github_pat_",)),
+        Rule(re.compile(r"\bAIza[0-9A-Za-z_-]{35}"), ("AIza",)),
+        Rule(re.compile(r"\bxox[abprs]-[0-9A-Za-z-]{10,}"), ("xox",)),
+        Rule(re.compile(r"\bhf_[A-Za-z0-9]{30,}"), ("hf_",)),
+        Rule(re.compile(_TOKEN), (".eyJ",)),
     ),
-    "mail": (
-        Rule(
-            re.compile(
-                r"(?<![\w.+%-])[\w.+%'-]{1,64}@(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.)+[^\W\d_]{2,24}(?![\w-])",
-            ),
-            hint="@",
-        ),
-    ),
-    "id_cn": (Rule(re.compile(r"(?<![\w.-])[1-9]\d{16}[\dXx](?![\w-])", re.A), is_chinese_id),),
-    "card": (Rule(re.compile(r"(?<![\w.-])\d(?:[ -]?\d){12,18}(?![\w-]|\.\d)", re.A), is_card),),
+    "mail": (Rule(re.compile(_MAIL), ("@",)),),
+    "id_cn": (Rule(re.compile(r"(?<![\w.-])[1-9]\d{16}[\dXx](?![\w-])", re.A), valid=is_chinese_id),),
+    "card": (Rule(re.compile(_CARD, re.A), valid=is_card),),
     "ip": (
-        Rule(
-            re.compile(r"(?<![\w.:-])(?<![vV]ersion )(?:\d{1,3}\.){3}\d{1,3}(?![\w:]*\w\.|\.\d|\d|-\d)", re.A),
-            is_public_address,
-            ".",
-        ),
-        Rule(
-            re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{1,4}(?![\w:.])"), lambda t: _is_ipv6(t), ":"
-        ),
+        Rule(re.compile(_IPV4, re.A), (".",), is_public_address),
+        Rule(re.compile(_IPV6), (":",), is_long_ipv6),
     ),
     "phone": (
-        Rule(
-            re.compile(r"(?<![\w+])\+\d{1,3}(?:[ .-]?\(?\d{1,5}\)?){2,6}(?![\d-])", re.A),
-            lambda t: 8 <= _digits(t) <= 15,
-        ),
-        Rule(re.compile(r"(?<![\w.-])(?:86[ -]?)?1[3-9]\d[ -]?\d{4}[ -]?\d{4}(?![\w-]|\.\d)", re.A)),
-        Rule(re.compile(r"(?<![\w.-])0\d{2,3}-\d{7,8}(?![\w-])", re.A), hint="-"),
-        Rule(
-            re.compile(
-                r"(?<![\w.-])(?:1[ .-])?(?:\([2-9]\d\d\) ?|[2-9]\d\d[.-])[2-9]\d\d[ .-]\d{4}(?![\w-]|\.\d)", re.A
-            )
-        ),
+        Rule(re.compile(_ABROAD, re.A), ("+",), is_phone),
+        Rule(re.compile(_CHINA_MOBILE, re.A)),
+        Rule(re.compile(_CHINA_FIXED, re.A), ("-",)),
+        Rule(re.compile(_NORTH_AMERICA, re.A)),
     ),
 }
 """In the order in which they are applied."""
 
 
-def _digits(text: str) -> int:
-    return sum(character.isdigit() for character in text)
-
-
-def _is_ipv6(text: str) -> bool:
-    return text.count(":") >= 2 and _digits(text) > 0 and is_public_address(text) and len(text) > 6
+_DIGITS = re.compile(r"\d(?:[ .()-]{0,3}\d){6}", re.A)
+"""Without seven digits close to each other no number is private."""
+_OF_DIGITS = ("id_cn", "card", "phone")
 
 
 class Privacy(TextCleaner):
@@ -136,8 +132,11 @@ class Privacy(TextCleaner):
         return cleaned if meta == cleaned.meta else replace(cleaned, meta=meta)
 
     def change(self, text: str) -> str:
+        digits = _DIGITS.search(text) is not None
         for kind, rule in self._rules:
-            if not rule.hint or rule.hint in text:
+            if kind in _OF_DIGITS and not digits:
+                continue
+            if not rule.needs or any(part in text for part in rule.needs):
                 text = rule.pattern.sub(lambda m, k=kind, r=rule: self._replace(m[0], k, r), text)  # type: ignore[misc]
         return text
 

@@ -66,6 +66,8 @@ class Repetition:
         if by_number > c.max_duplicate_lines or by_characters > c.max_duplicate_line_characters:
             return Drop("repeated_lines", f"{max(by_number, by_characters):.3g}")
         words = tokens_of(text)
+        if len(words) < c.min_words:
+            return record
         characters = sum(map(len, words))
         for width, limit in ((2, c.max_top_2gram), (3, c.max_top_3gram), (4, c.max_top_4gram)):
             if (share := top_share(words, width, characters)) > limit:
