@@ -13,7 +13,7 @@ from wuxing.monitor.watch import Latency, Watch
 
 BARS = " ▁▂▃▄▅▆▇█"
 COLOURS = {"steady": "green", "drifted": "red", "too_few": "yellow"}
-WORDS = {"steady": "steady", "drifted": "DRIFTED", "too_few": "too few answers to tell"}
+WORDS = {"steady": "steady", "drifted": "DRIFTED", "too_few": "too few answers"}
 
 
 def render(watch: Watch) -> RenderableType:
@@ -59,10 +59,11 @@ def _drift(watch: Watch) -> RenderableType:
     if not watch.drift:
         return Text("No reference window: this release carries no signals of an evaluation.", style="yellow")
     table = Table(box=box.SIMPLE_HEAD, title=f"against the evaluation of {watch.reference}", title_style="dim")
+    table.caption = "value/threshold (an effect size, higher for few samples)"
     table.add_column("signal")
     for name in ("then", "now", "PSI", "KS", "shift (sd)", "samples"):
-        table.add_column(name, justify="right")
-    table.add_column("verdict")
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
     for one in watch.drift:
         table.add_row(*_drift_row(one))
     return table
@@ -71,7 +72,7 @@ def _drift(watch: Watch) -> RenderableType:
 def _drift_row(one: Drift) -> list[RenderableType]:
     means = [f"{mean:.4g}" if mean is not None else "–" for mean in (one.reference_mean, one.mean)]
     distances = [_distance(distance) for distance in (one.psi, one.ks, one.shift)]
-    samples = f"{one.reference_samples} / {one.samples}"
+    samples = f"{one.reference_samples}/{one.samples}"
     verdict = Text(WORDS[one.verdict], style=COLOURS[one.verdict])
     return [one.signal, *means, *distances, samples, verdict]
 
@@ -79,7 +80,7 @@ def _drift_row(one: Drift) -> list[RenderableType]:
 def _distance(distance: Distance | None) -> Text:
     if distance is None:
         return Text("–")
-    text = f"{distance.value:.2f} (max {distance.threshold:.2f})"
+    text = f"{distance.value:.2f}/{distance.threshold:.2f}"
     return Text(text, style="bold red" if distance.alarms else "")
 
 

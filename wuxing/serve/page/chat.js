@@ -117,7 +117,7 @@ class MessageView {
   add(text) {
     if (!text) return;
     this.root.classList.remove("waiting");
-    this.root.classList.add("growing");
+    this.root.classList.toggle("growing", this.role === "assistant");
     this.text.removeAttribute("aria-label");
     this.text.textContent += text;
   }
