@@ -83,7 +83,7 @@ def _draw(logits_BV: Tensor, samplings: Sequence[Sampling], draws: Sequence[floa
 
 
 def _draw_filtered(logits_BV: Tensor, samplings: Sequence[Sampling], draws: Sequence[float]) -> Tensor:
-    probs_BV, order_BV = _tempered(logits_BV, samplings).sort(-1, descending=True, stable=True)
+    probs_BV, order_BV = _tempered(logits_BV, samplings).sort(stable=True, dim=-1, descending=True)
     device, size = logits_BV.device, logits_BV.shape[1]
     top_p = torch.tensor([s.top_p for s in samplings], device=device)[:, None]
     top_k = torch.tensor([s.top_k or size for s in samplings], device=device)[:, None]

@@ -40,7 +40,8 @@ def score_pairs(packed: Packed, pairs: list[tuple[list[int], list[int]]], max_po
             raise WuxingError("a prompt to score is empty", "Start it with the end-of-text token")
         if len(prompt) + len(continuation) - 1 > max_positions:
             raise WuxingError(
-                f"a text of {len(prompt) + len(continuation)} tokens is longer than the model's {max_positions} positions",
+                f"a text of {len(prompt) + len(continuation)} tokens is longer than the {max_positions} positions "
+                "of the model",
                 "Cut it into windows",
             )
     scores: list[list[float]] = [[] for _ in pairs]

@@ -19,7 +19,7 @@ from wuxing.model.network import Network
 from wuxing.model.rope import KNOWN_SCALINGS, rope_tables
 
 FAMILIES = {"qwen3": "Qwen3ForCausalLM", "llama": "LlamaForCausalLM"}
-_DEFAULTS = {
+_DEFAULTS: dict[str, dict[str, Any]] = {
     "max_position_embeddings": {"qwen3": 32768, "llama": 2048},
     "rms_norm_eps": {"qwen3": 1e-6, "llama": 1e-6},
     "tie_word_embeddings": {"qwen3": False, "llama": False},

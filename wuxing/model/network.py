@@ -113,6 +113,9 @@ class Body(nn.Module):
 class Network(nn.Module):
     """A language model from the values of a `config.json` (see `architecture.resolve`, `files.read_config`)."""
 
+    cos: Tensor
+    sin: Tensor
+
     def __init__(self, config: dict[str, Any]):
         super().__init__()
         self.config = config

@@ -15,15 +15,19 @@ KNOWN_SCALINGS = ("default", "linear", "llama3")
 
 def rope_tables(config: dict[str, Any]) -> tuple[Tensor, Tensor]:
     """Cosines and sines, each (positions, head channels / 2), fp32; angles computed in fp64."""
-    angles = torch.outer(torch.arange(config["max_position_embeddings"], dtype=torch.float64), _frequencies(config))
+    angles = torch.outer(torch.arange(config["max_position_embeddings"], dtype=torch.float64), rope_frequencies(config))
     return angles.cos().float(), angles.sin().float()
 
 
-def _frequencies(config: dict[str, Any]) -> Tensor:
-    rope = config["rope_parameters"]
-    channels = config["head_dim"]
-    exponents = torch.arange(0, channels, 2, dtype=torch.float64) / channels
-    plain = float(rope["rope_theta"]) ** -exponents
+def plain_frequencies(config: dict[str, Any]) -> Tensor:
+    """Radians per position of each channel pair, before any scaling, fp64."""
+    exponents = torch.arange(0, config["head_dim"], 2, dtype=torch.float64) / config["head_dim"]
+    return float(config["rope_parameters"]["rope_theta"]) ** -exponents
+
+
+def rope_frequencies(config: dict[str, Any]) -> Tensor:
+    """Radians per position of each channel pair, fp64.  Raises WuxingError for a scaling that is not known."""
+    rope, plain = config["rope_parameters"], plain_frequencies(config)
     kind = rope.get("rope_type", "default")
     if kind == "default":
         return plain
