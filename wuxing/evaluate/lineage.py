@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from wuxing.core.artifact import Artifact
 from wuxing.core.error import UsageError
+from wuxing.core.file import read_json
 from wuxing.core.store import Store
 
 DATA = ("corpus", "task")
 WALKED = ("model", "tokens")
-"""Kinds whose parents may be training data.  A tokenizer's corpus shapes no weight, so tokenizers are left out."""
+"""Kinds whose parents may be training data."""
+NO_DATA = "tokenizer"
+"""The role through which no weight is shaped, whatever stands there: a tokenizer, or a model that lends its own."""
 
 
 @dataclass
@@ -42,12 +45,10 @@ def trace(model: Artifact, home: Path, known: Iterable[Artifact] = ()) -> Lineag
     at_hand = {artifact.id: artifact for artifact in known}
     lineage, seen, queue = Lineage(model.id), {model.id}, [model]
     while queue:
-        for id in queue.pop().parents.values():
+        for id in _read_by(queue.pop()):
             if id in seen:
                 continue
             seen.add(id)
-            if id.partition("/")[0] not in (*DATA, *WALKED):
-                continue
             parent = at_hand.get(id) or find_artifact(home, id)
             if parent is None:
                 lineage.missing.append(id)
@@ -57,3 +58,14 @@ def trace(model: Artifact, home: Path, known: Iterable[Artifact] = ()) -> Lineag
                 queue.append(parent)
     lineage.data.sort(key=lambda artifact: artifact.id)
     return lineage
+
+
+def _read_by(artifact: Artifact) -> Iterator[str]:
+    """Ids of what may have shaped an artifact: its parents, and what a model's own account of its training names."""
+    for role, id in artifact.parents.items():
+        if role != NO_DATA and id.partition("/")[0] in (*DATA, *WALKED):
+            yield id
+    account = artifact.path / "training.json"
+    if account.exists():
+        for entry in read_json(account).get("lineage", {}).get("data", []):
+            yield entry["id"]

@@ -1,0 +1,45 @@
+"""How numbers are printed, the same in every language."""
+
+from __future__ import annotations
+
+MINUS = "−"
+
+
+def format_count(value: float) -> str:
+    """12,345; millions and more in three digits: 1.23 M."""
+    for size, unit in ((1e9, "G"), (1e6, "M")):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{round(value):,}"
+
+
+def format_percent(share: float, digits: int = 1) -> str:
+    return f"{100 * share:.{digits}f} %"
+
+
+def format_value(metric: str, value: float) -> str:
+    """Shares as percent, bits with three digits."""
+    return format_percent(value) if metric.startswith("accuracy") else f"{value:.3f}"
+
+
+def format_difference(metric: str, value: float) -> str:
+    """With its sign; shares in percentage points."""
+    text = f"{100 * value:+.1f} pp" if metric.startswith("accuracy") else f"{value:+.3f}"
+    return text.replace("-", MINUS)
+
+
+def format_interval(metric: str, low: float, high: float, signed: bool = False) -> str:
+    """[57.0, 65.3] % or [1.912, 1.954]."""
+    sign = "+" if signed else ""
+    if metric.startswith("accuracy"):
+        unit = "pp" if signed else "%"
+        return f"[{100 * low:{sign}.1f}, {100 * high:{sign}.1f}] {unit}".replace("-", MINUS)
+    return f"[{low:{sign}.3f}, {high:{sign}.3f}]".replace("-", MINUS)
+
+
+def format_p(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def format_minutes(seconds: float) -> str:
+    return f"{seconds / 60:.1f}"

@@ -1,0 +1,88 @@
+"""Which plots a report shows, and what they are drawn from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wuxing.evaluate.block import Plot
+from wuxing.evaluate.fact import Facts, ModelFacts
+from wuxing.evaluate.plot import draw_curves, draw_fates, draw_metrics, draw_slices, for_file, for_page
+from wuxing.evaluate.string import Words
+
+MARKED = 60
+"""A course of fewer points is drawn with dots: they are measurements, not steps."""
+FATES_DRAWN = 7
+COURSES = {
+    "next_token": {"loss": "loss", "bits": "validation.bits_per_byte"},
+    "grpo": {"reward": "reward", "accuracy": "validation.accuracy"},
+}
+"""What is drawn of a training log, by objective."""
+
+
+def plot_metrics(facts: Facts, words: Words) -> Plot:
+    """Every model's value and interval, one panel per measure."""
+    panels = []
+    for metric, baseline in facts.results["baselines"].items():
+        rows = [
+            (model.name, value["value"], value["low"], value["high"])
+            for model in facts.models
+            if (value := model.metrics.get(metric)) is not None
+        ]
+        percent = metric.startswith("accuracy")
+        if rows:
+            panels.append(
+                {"title": words.metric(metric), "rows": rows, "baseline": baseline["value"], "percent": percent}
+            )
+    return _plot("metrics", words("plot.metrics"), [facts.evaluation.id], draw_metrics(panels))
+
+
+def plot_curves(model: ModelFacts, words: Words) -> Plot | None:
+    """Loss and bits per byte over the tokens seen, or reward and accuracy over the steps of reinforcement learning."""
+    panels: list[dict[str, Any]] = []
+    for axis, name in COURSES[model.objective if model.objective in COURSES else "next_token"].items():
+        points = model.curves.get(name, [])
+        if len(points) > 1:
+            percent = axis == "accuracy"
+            panels.append(
+                {"title": words(f"axis.{axis}"), "points": points, "marks": len(points) < MARKED, "percent": percent}
+            )
+    if not panels:
+        return None
+    caption = words("plot.curves").replace("{model}", model.name)
+    label = words("axis.tokens" if model.by_tokens else "axis.steps")
+    return _plot(f"curves-{model.name}", caption, [model.artifact.id], draw_curves(model.name, panels, label))
+
+
+def plot_fates(facts: Facts, words: Words) -> Plot | None:
+    """Shares of the raw records of each corpus by fate; rare fates are drawn together."""
+    bars, sources = [], []
+    for corpus in facts.corpora:
+        if corpus.artifact.kind != "corpus" or not corpus.total:
+            continue
+        parts = [(words.fate(fate), count / corpus.total) for fate, count in corpus.fates.items()]
+        rest = sum(share for _, share in parts[FATES_DRAWN:])
+        bars.append((corpus.artifact.name, parts[:FATES_DRAWN] + ([(words("fate.other"), rest)] if rest else [])))
+        sources.append(corpus.artifact.id)
+    if not bars:
+        return None
+    return _plot("fates", words("plot.fates"), sources, draw_fates(bars, words("axis.share")))
+
+
+def plot_slices(facts: Facts, metric: str, words: Words) -> Plot | None:
+    """Accuracy of every model on each part of a task."""
+    task = metric.partition("/")[2]
+    found = {model.name: model.details.get(task, {}).get("slices", {}) for model in facts.models}
+    names = sorted({part for slices in found.values() for part in slices})
+    if len(names) < 2:
+        return None
+    series = {
+        model: [(slices[part]["value"], slices[part]["low"], slices[part]["high"]) for part in names]
+        for model, slices in found.items()
+        if set(names) <= set(slices)
+    }
+    caption = words("plot.slices").replace("{task}", task)
+    return _plot(f"slices-{task}", caption, [facts.evaluation.id], draw_slices(task, names, series))
+
+
+def _plot(name: str, caption: str, sources: list[str], svg: str) -> Plot:
+    return Plot(name, caption, sources, for_page(svg), for_file(svg))
