@@ -14,11 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wuxing.model.fused import gated, rms_norm, rotate
 from wuxing.model.rope import rope_tables
 
 
 class Norm(nn.Module):
-    """RMS norm (Zhang and Sennrich 2019), computed in fp32 whatever the input."""
+    """RMS norm (Zhang and Sennrich 2019), computed in fp32, returned in the type that the next matrix multiplies in."""
 
     def __init__(self, width: int, eps: float):
         super().__init__()
@@ -26,7 +27,7 @@ class Norm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+        return rms_norm(x, self.weight, self.eps, matmul_dtype(x))
 
 
 class Attention(nn.Module):
@@ -53,7 +54,7 @@ class Attention(nn.Module):
         v_BTKC = self.v_proj(x_BTD).view(rows, tokens, self.kv_heads, self.channels)
         if self.normed:
             q_BTHC, k_BTKC = self.q_norm(q_BTHC), self.k_norm(k_BTKC)
-        q_BTHC, k_BTKC = rotate(q_BTHC, cos, sin).to(v_BTKC.dtype), rotate(k_BTKC, cos, sin).to(v_BTKC.dtype)
+        q_BTHC, k_BTKC = (rotate(x, cos, sin, v_BTKC.dtype) for x in (q_BTHC, k_BTKC))
         mixed_BHTC = F.scaled_dot_product_attention(
             q_BTHC.transpose(1, 2),
             k_BTKC.transpose(1, 2),
@@ -76,7 +77,7 @@ class FeedForward(nn.Module):
         self.down_proj = nn.Linear(inner, width, bias=bias)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        return self.down_proj(F.silu(self.gate_proj(x_BTD)) * self.up_proj(x_BTD))
+        return self.down_proj(gated(self.gate_proj(x_BTD), self.up_proj(x_BTD)))
 
 
 class Layer(nn.Module):
@@ -202,11 +203,10 @@ class Network(nn.Module):
         return self
 
 
-def rotate(x_BTHC: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary embedding (Su et al. 2021) in the half-split layout, in fp32."""
-    half = x_BTHC.shape[-1] // 2
-    low, high = x_BTHC[..., :half], x_BTHC[..., half:]
-    return torch.cat((low * cos - high * sin, high * cos + low * sin), -1)
+def matmul_dtype(x: Tensor) -> torch.dtype:
+    """The type in which a surrounding autocast multiplies, or the tensor's own."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
 def document_mask(documents_BT: Tensor) -> Tensor | None:
