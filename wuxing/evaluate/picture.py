@@ -11,7 +11,7 @@ from wuxing.evaluate.string import Words
 
 MARKED = 60
 """A course of fewer points is drawn with dots: they are measurements, not steps."""
-FATES_DRAWN = 7
+FATES_DRAWN = 5
 COURSES = {
     "next_token": {"loss": "loss", "bits": "validation.bits_per_byte"},
     "grpo": {"reward": "reward", "accuracy": "validation.accuracy"},
@@ -81,7 +81,12 @@ def plot_slices(facts: Facts, metric: str, words: Words) -> Plot | None:
         if set(names) <= set(slices)
     }
     caption = words("plot.slices").replace("{task}", task)
-    return _plot(f"slices-{task}", caption, [facts.evaluation.id], draw_slices(task, names, series))
+    return _plot(
+        f"slices-{task}",
+        caption,
+        [facts.evaluation.id],
+        draw_slices(task, [words.part(name) for name in names], series),
+    )
 
 
 def _plot(name: str, caption: str, sources: list[str], svg: str) -> Plot:

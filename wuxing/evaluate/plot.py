@@ -130,8 +130,7 @@ def draw_fates(bars: Sequence[tuple[str, Sequence[tuple[str, float]]]], label: s
             start = 0.0
             for fate, share in parts:
                 color = SERIES[fates.index(fate) % len(SERIES)]
-                hatch = "////" if fates.index(fate) >= len(SERIES) else None
-                axis.barh(place, share, left=start, height=0.55, color=color, hatch=hatch, linewidth=0)
+                axis.barh(place, share, left=start, height=0.55, color=color, linewidth=0)
                 start += share
         axis.set_yticks(range(len(bars)), [name for name, _ in bars])
         axis.tick_params(axis="y", length=0, labelcolor=INK)
@@ -141,7 +140,7 @@ def draw_fates(bars: Sequence[tuple[str, Sequence[tuple[str, float]]]], label: s
         axis.spines["left"].set_visible(False)
         axis.xaxis.set_major_formatter(_percent)
         axis.set_xlabel(label)
-        handles = [_patch(SERIES[place % len(SERIES)], fate, place >= len(SERIES)) for place, fate in enumerate(fates)]
+        handles = [_patch(SERIES[place % len(SERIES)], fate) for place, fate in enumerate(fates)]
         figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=8)
         return _svg(figure)
 
@@ -164,7 +163,7 @@ def draw_slices(name: str, rows: Sequence[str], series: Mapping[str, Sequence[tu
         axis.grid(axis="y", visible=False)
         axis.spines["left"].set_visible(False)
         axis.xaxis.set_major_formatter(_percent)
-        handles = [_patch(SERIES[place % len(SERIES)], model, False) for place, model in enumerate(series)]
+        handles = [_patch(SERIES[place % len(SERIES)], model) for place, model in enumerate(series)]
         figure.legend(handles=handles, loc="outside lower center", ncols=len(series), frameon=False, fontsize=8)
         return _svg(figure)
 
@@ -234,7 +233,7 @@ def _few() -> Any:
     return MaxNLocator(5)
 
 
-def _patch(color: str, label: str, hatched: bool) -> Any:
+def _patch(color: str, label: str) -> Any:
     from matplotlib.patches import Patch
 
-    return Patch(color=color, label=label, hatch="////" if hatched else None, linewidth=0)
+    return Patch(color=color, label=label, linewidth=0)

@@ -115,7 +115,7 @@ class Presenter:
             value = best.metrics[metric]
             interval = self._scored(format_interval(metric, value["low"], value["high"]))
             against = self._scored(format_value(metric, baseline["value"]))
-            note: list[Inline] = [f"{best.name}  ", interval, f"  {self.words('col.baseline')} ", against]
+            note: list[Inline] = [Code(best.name), interval, f"  {self.words('col.baseline')} ", against]
             cards.append(Card(self.words.metric(metric), self._scored(format_value(metric, value["value"])), note))
         return cards
 
@@ -283,6 +283,8 @@ class Presenter:
         for key, value in values.items():
             if key == "metric":
                 found[key] = self.words.metric(value)
+            elif key == "slice":
+                found[key] = self.words.part(value)
             elif key == "fate":
                 found[key] = self.words.fate(value)
             elif key in ("failure", "ids"):

@@ -106,7 +106,7 @@ def _inline_html(sources: list[str], parts: Any) -> Any:
     for part in parts:
         if isinstance(part, Figure):
             number = sources.index(part.source) + 1
-            text += Markup('<span class="figure" title="{}">{}<a href="#a{}">{}</a></span>').format(
+            text += Markup('<span class="figure" title="{}">{}<a href="#a{}">[{}]</a></span>').format(
                 part.source, part.text.replace(" ", "\u00a0"), number, number
             )
         elif isinstance(part, Code):

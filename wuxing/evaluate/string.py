@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 from wuxing.core.error import UsageError, nearest
 
 LANGUAGES = ("en", "zh")
+_ARITHMETIC_PART = re.compile(r"(\w+), (\d+) digits?")
 
 TEXT: dict[str, tuple[str, str]] = {
     # headings
     "title": ("{recipe}: a report", "{recipe}：评测报告"),
     "subtitle": (
-        "Compiled from the records of the store. Every figure carries the number of its artifact, as listed at the end.",
+        "Compiled from the records of the store. Every figure carries the number of its artifact; see the end.",
         "由存储库中的记录汇编而成。每个数字都带有其来源产物的编号，清单见文末。",
     ),
     "background": ("Background", "背景"),
@@ -149,6 +152,10 @@ TEXT: dict[str, tuple[str, str]] = {
     "objective.grpo": ("GRPO (rewarded by the verifier)", "GRPO（以判定器为奖励）"),
     "baseline.byte_frequencies": ("byte frequencies alone", "仅凭字节频率"),
     "baseline.commonest_answer": ("always the commonest answer", "总答最常见的答案"),
+    "operation.add": ("add", "加法"),
+    "operation.subtract": ("subtract", "减法"),
+    "operation.multiply": ("multiply", "乘法"),
+    "operation.divide": ("divide", "除法"),
     # plots
     "plot.metrics": ("Every model with its interval; the dashed line is the baseline", "各模型及其区间；虚线为基线"),
     "plot.curves": ("Training of {model}", "{model} 的训练过程"),
@@ -289,6 +296,13 @@ class Words:
         """`accuracy/arithmetic` → accuracy · arithmetic."""
         kind, _, set = metric.partition("/")
         return f"{self.get(f'metric.{kind}', kind)} · {set}"
+
+    def part(self, part: str) -> str:
+        """`add, 2 digits` → 加法，2 位; parts that a plug-in names stay as they are."""
+        match = _ARITHMETIC_PART.fullmatch(part)
+        if self.language == "en" or not match:
+            return part
+        return f"{self.get('operation.' + match[1], match[1])}，{match[2]} 位"
 
     def fate(self, fate: str) -> str:
         """`filtered:too_short` → filtered: too_short."""
