@@ -1,0 +1,163 @@
+"""What a network needs: parameters, memory and arithmetic of a training run, planned before it starts.
+
+The figures describe our own trainer: fp32 weights and gradients, products in bf16 or fp32, a loss that never holds all
+logits, and the tensors that `model/fused.py` keeps for the backward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wuxing.core.error import WuxingError
+
+LOSS_LOGITS = 1 << 21
+"""Logits that the loss holds at once."""
+RESERVE_BYTES = 256 * 2**20
+"""Left for PyTorch itself, its work buffers and the data's pages."""
+_GROUPS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+_USED = (Path("/sys/fs/cgroup/memory.current"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"))
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Planned peak of a training run, in bytes beyond what the process holds at its start."""
+
+    parameters: int
+    weights: int
+    gradients: int
+    optimizer: int
+    casts: int
+    """Copies of the weights in the type that is multiplied."""
+    activations: int
+    loss: int
+
+    @property
+    def peak(self) -> int:
+        """Everything at once."""
+        return (
+            self.weights + self.gradients + self.optimizer + self.casts + self.activations + self.loss + RESERVE_BYTES
+        )
+
+
+@dataclass(frozen=True)
+class ComputePlan:
+    """Planned arithmetic and time."""
+
+    flops: float
+    seconds: float
+    """At the given rate and share of it."""
+
+
+def plan_memory(
+    shape: Mapping[str, Any],
+    parameters: int,
+    piece_tokens: int,
+    length_tokens: int,
+    matmul_bytes: int = 2,
+    optimizer_bytes: int = 8,
+    packed: bool = True,
+) -> MemoryPlan:
+    """The plan for one network (`shape`: the values of its config.json) and one piece of a step.
+
+    `matmul_bytes`: 2 for bf16, 4 for fp32; `optimizer_bytes`: state per parameter (AdamW 8, Muon 4); `packed`: rows
+    hold several documents, so attention needs a mask.
+    """
+    rows = max(1, piece_tokens // length_tokens)
+    layers, vocabulary = int(shape["num_hidden_layers"]), int(shape["vocab_size"])
+    mask = rows * length_tokens**2 * (1 + matmul_bytes) if packed else 0
+    loss_tokens = max(64, LOSS_LOGITS // vocabulary)
+    head = vocabulary * int(shape["hidden_size"])
+    return MemoryPlan(
+        parameters=parameters,
+        weights=4 * parameters,
+        gradients=4 * parameters,
+        optimizer=optimizer_bytes * parameters,
+        casts=parameters * matmul_bytes if matmul_bytes < 4 else 0,
+        activations=piece_tokens * layers * activation_bytes(shape, matmul_bytes) + mask,
+        loss=3 * 4 * loss_tokens * vocabulary + 4 * head + 2 * piece_tokens * int(shape["hidden_size"]) * 4,
+    )
+
+
+def activation_bytes(shape: Mapping[str, Any], matmul_bytes: int = 2) -> int:
+    """What one layer keeps of one token for the backward pass.
+
+    fp32: the residual stream twice (before each norm) and the queries' and keys' rates; in the type of the products:
+    both normed inputs, queries, keys and values before and after their norms and rotation, the mixed heads twice (as
+    attention gives them and as the output matrix takes them), gate, up and their product.
+    """
+    width, inner, channels = int(shape["hidden_size"]), int(shape["intermediate_size"]), int(shape["head_dim"])
+    heads, kv_heads = int(shape["num_attention_heads"]), int(shape["num_key_value_heads"])
+    normed = 2 if shape["model_type"] == "qwen3" else 1
+    streams = 2 * width * 4 + 4 * (heads + kv_heads + 2) + 4 * heads
+    projected = normed * (heads + kv_heads) * channels + kv_heads * channels + 2 * heads * channels
+    return streams + matmul_bytes * (2 * width + projected + 3 * inner)
+
+
+def plan_compute(
+    shape: Mapping[str, Any],
+    parameters: int,
+    tokens: int,
+    length_tokens: int,
+    gflops_per_second: float,
+    utilisation: float = 0.4,
+) -> ComputePlan:
+    """Training FLOPs (6 per parameter of a matrix and token, 6 per channel and position of attention: Kaplan et al.
+    2020, causal half) and the time at `utilisation` of a measured rate."""
+    matrices = parameters if shape["tie_word_embeddings"] else parameters - shape["vocab_size"] * shape["hidden_size"]
+    heads = int(shape["num_attention_heads"]) * int(shape["head_dim"])
+    attention = 6 * int(shape["num_hidden_layers"]) * heads * length_tokens
+    flops = float(tokens) * (6 * matrices + attention)
+    return ComputePlan(flops, flops / (gflops_per_second * 1e9 * utilisation))
+
+
+def available_memory() -> int:
+    """Bytes that this process may still take: what the machine has free, or less where its control group says so."""
+    import psutil
+
+    free = int(psutil.virtual_memory().available)
+    for limit, used in zip(_GROUPS, _USED, strict=True):
+        if limit.is_file() and used.is_file():
+            allowed = limit.read_text().strip()
+            if allowed.isdigit():
+                free = min(free, max(0, int(allowed) - int(used.read_text()) + _reclaimable(used.parent)))
+    return free
+
+
+def _reclaimable(group: Path) -> int:
+    """Bytes of cached files, which the kernel gives back when they are needed."""
+    path = group / "memory.stat"
+    if not path.is_file():
+        return 0
+    rows = dict(line.split(maxsplit=1) for line in path.read_text().splitlines())
+    return int(rows.get("inactive_file", 0))
+
+
+def refuse_too_large(plan: MemoryPlan, available: int | None = None, what: str = "training") -> None:
+    """Raises WuxingError before anything is allocated when the plan needs more than there is."""
+    available = available_memory() if available is None else available
+    if plan.peak <= available:
+        return
+    per_parameter = (plan.weights + plan.gradients + plan.optimizer + plan.casts) / plan.parameters
+    room = available - RESERVE_BYTES - plan.loss
+    fitting = int(max(0, room) / (per_parameter + plan.activations / plan.parameters))
+    smaller = f"architecture.size of about {_size(fitting)}" if fitting >= 1e5 else "much smaller architecture.size"
+    fewer = " or a smaller piece_tokens" if plan.activations > plan.peak / 4 else ""
+    raise WuxingError(
+        f"a model too large for memory: {what} {plan.parameters:,} parameters needs {_gibibytes(plan.peak)}, "
+        f"{_gibibytes(available)} are free",
+        f"Choose an {smaller}{fewer}" if fitting >= 1e5 else f"Choose a {smaller}{fewer}",
+    )
+
+
+def _gibibytes(amount: int) -> str:
+    return f"{amount / 2**30:.1f} GiB"
+
+
+def _size(parameters: int) -> str:
+    for unit, name in ((1e9, "b"), (1e6, "m"), (1e3, "k")):
+        if parameters >= unit:
+            return f"{parameters / unit:.3g}{name}"
+    return str(parameters)
