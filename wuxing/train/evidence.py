@@ -33,7 +33,7 @@ def judge(draft: Draft, config: ModelConfig, start: Start, run: Run, device: tor
     evidence.judge("resumable", *_reload(run), None, "the last checkpoint, read back, against the weights in memory")
     cut, packed = start.checks["step_cut"], start.checks["packed_equals_separate"]
     evidence.judge("step_cut", cut <= CUT_TOLERANCE, cut, CUT_TOLERANCE, "gradient whole against cut, relative, fp32")
-    evidence.judge("packed_equals_separate", packed <= PACK_TOLERANCE, packed, PACK_TOLERANCE, "nats per token, fp32")
+    evidence.judge("packed_equals_separate", packed <= PACK_TOLERANCE, packed, PACK_TOLERANCE, "states, relative, fp32")
     evidence.measure("loss_spikes", run.spikes, f"named in {LOG}")
     evidence.measure("checkpoint_pause", round(run.pause_seconds, 3), "seconds that training waited for checkpoints")
     if config.rollout is not None:

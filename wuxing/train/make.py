@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from wuxing.compute.device import pick_device, pick_precision
 from wuxing.core.artifact import Artifact
 from wuxing.core.context import Context
 from wuxing.core.digest import digest_of_file
+from wuxing.core.error import WuxingError
 from wuxing.core.evidence import Check
 from wuxing.core.file import read_json, write_json
 from wuxing.core.step import Draft
@@ -110,10 +112,13 @@ def _decide(setting: Setting, threads: int) -> Start:
 
 def _check_numerics(parts: Parts) -> dict[str, float]:
     batch = parts.first_batch()
-    return {
+    checks = {
         "step_cut": cut_difference(parts.network, parts.objective, batch),
         "packed_equals_separate": pack_difference(parts.network, batch),
     }
+    if not all(math.isfinite(value) for value in checks.values()):
+        raise WuxingError("the first batch already gives values that are not finite", "Look at the model in start_from")
+    return checks
 
 
 def _run(setting: Setting, start: Start, watch: Watch) -> Run:

@@ -126,7 +126,7 @@ class Rollouts:
             reply = [number for number, taught_here in zip(ids, learn, strict=True) if taught_here]
             scored = Reply(example.id, reply, [-1.0] * len(reply), "stop")
             judged.append(Judged(place, example, ids[:first], scored, example.answer, {}, 1.0, 1.0 + place))
-        return self._batch(judged)
+        return self._with_reference(self._batch(judged))
 
     def _example(self, sample_id: int) -> Example:
         return self.examples[self.plan[sample_id].row]

@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -23,9 +24,10 @@ from wuxing.objective.objective import Objective
 from wuxing.train.optimizer import Optimizer
 from wuxing.train.schedule import Schedule
 
-SPIKE_WINDOW = 64
-SPIKE_DEVIATIONS = 8.0
-"""A loss so many deviations above the mean of the window is a spike: noise of a healthy run stays below 5."""
+SPIKE_WINDOW = 32
+SPIKE_LEAPS = 10.0
+"""A spike is so many usual leaps from step to step above the last losses.  The usual leap of plain noise is its
+deviation, and a trend hardly moves it, so this is a matter of some ten deviations."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,8 @@ class Trainer:
         self.recent = [*window, loss][-SPIKE_WINDOW:]
         if len(window) < SPIKE_WINDOW // 2:
             return False
-        return loss > statistics.fmean(window) + SPIKE_DEVIATIONS * max(statistics.pstdev(window), 1e-6)
+        leap = statistics.median(abs(b - a) for a, b in pairwise(window))
+        return loss > statistics.median(window[-8:]) + SPIKE_LEAPS * max(leap, 1e-6)
 
     def _records(self, samples: list[int]) -> list[str]:
         return [record for sample in samples for record in self.source.describe(sample)]
