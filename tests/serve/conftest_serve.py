@@ -80,7 +80,10 @@ def _learn(tokenizer: Tokenizer) -> Network:
             for ids, taught in rows
         ]
     )
-    for _ in range(150):
+    loss = torch.tensor(9.0)
+    for _ in range(300):
+        if loss.item() < 0.008:
+            break
         logits_BTV = network(tokens_BT)
         loss = F.cross_entropy(logits_BTV[:, :-1].flatten(0, 1), labels_BT[:, 1:].flatten(), ignore_index=-100)
         optimizer.zero_grad()
