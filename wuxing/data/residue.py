@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections import Counter
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,10 +21,12 @@ def private_findings(text: str) -> Counter[str]:
     found: Counter[str] = Counter()
     if "@" in text:
         found["mail"] = sum(_is_mail(word) for word in text.split() if "@" in word)
-    for word in text.split():
+    words = text.split()
+    for before, word in zip(["", *words], words, strict=False):
         if len(word) < 7 or not any(map(word.__contains__, "0123456789")):
             continue
-        found["ip"] += word.count(".") >= 3 and _is_address(word.strip(_AROUND))
+        if word.count(".") >= 3 and before.lower() != "version":
+            found["ip"] += _is_address(word.strip(_AROUND))
         if len(word) >= 13 and sum(map(str.isdigit, word)) >= 13:
             found["card"] += _is_card(word.strip(_AROUND))
             found["id_cn"] += _is_identity(word.strip(_AROUND))
@@ -31,12 +34,12 @@ def private_findings(text: str) -> Counter[str]:
 
 
 def _is_mail(word: str) -> bool:
-    local, _, domain = word.rpartition("@")
-    domain = domain.strip(_AROUND).split("/")[0].split(":")[0]
+    local, _, rest = word.rpartition("@")
+    domain = "".join(takewhile(lambda c: c in ".-_" or (c.isalnum() and c < "\u0250"), rest)).strip(_AROUND)
     labels = domain.split(".")
-    plain = all(label and all(c.isalnum() or c == "-" for c in label) for label in labels)
+    plain = all(label and all(c.isalnum() or c in "-_" for c in label) for label in labels)
     ends_well = len(labels) >= 2 and labels[-1].isalpha() and 2 <= len(labels[-1]) <= 24
-    return bool(local) and local[-1].isalnum() and plain and ends_well
+    return local[-1:].isalnum() and local[-1:] < "\u0250" and plain and ends_well
 
 
 def _is_address(word: str) -> bool:
@@ -56,7 +59,7 @@ def _is_card(word: str) -> bool:
     values = [int(d) for d in digits]
     for place in range(len(values) - 2, -1, -2):
         values[place] = sum(divmod(2 * values[place], 10))
-    return len(set(digits)) > 2 and sum(values) % 10 == 0
+    return len(set(digits)) > 1 and sum(values) % 10 == 0
 
 
 def _is_identity(word: str) -> bool:

@@ -96,9 +96,10 @@ def _sample(texts: Mapping[str, Sequence[str]]) -> Iterator[str]:
 def _judge_special_text(tokenizer: Tokenizer, evidence: Evidence) -> None:
     """Who writes a special token gets its letters: in plain text, and in what a user says."""
     spelled = ODD_TEXTS[-1]
-    parsed = len(set(tokenizer.encode(spelled)) & tokenizer.special_ids)
+    whole = set(tokenizer.backend.get_added_tokens_decoder())
+    parsed = len(set(tokenizer.encode(spelled)) & whole)
     harmless, hostile = ([{"role": "user", "content": text}] for text in ("x", spelled))
-    counts = [sum(i in tokenizer.special_ids for i in tokenizer.encode_chat(said)) for said in (harmless, hostile)]
+    counts = [sum(i in whole for i in tokenizer.encode_chat(said)) for said in (harmless, hostile)]
     parsed += counts[1] - counts[0]
     evidence.judge("special_text", not parsed, parsed, 0, "special ids that a text made by spelling them")
 

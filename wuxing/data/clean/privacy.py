@@ -39,7 +39,7 @@ def luhn(digits: str) -> bool:
 def is_card(text: str) -> bool:
     """13 to 19 digits of a card network's range with a fitting check digit."""
     digits = re.sub(r"\D", "", text)
-    return 13 <= len(digits) <= 19 and digits[0] in "23456" and len(set(digits)) > 2 and luhn(digits)
+    return 13 <= len(digits) <= 19 and digits[0] in "23456" and len(set(digits)) > 1 and luhn(digits)
 
 
 def is_chinese_id(text: str) -> bool:
@@ -72,7 +72,12 @@ def is_long_ipv6(text: str) -> bool:
 
 _PRIVATE_KEY = r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
 _TOKEN = r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}"
-_MAIL = r"(?<![\w.+%-])[\w.+%'-]{1,64}@(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.)+[^\W\d_]{2,24}(?![\w-])"
+_MAIL_LETTER = "A-Za-z0-9\u00c0-\u024f"
+"""Not `\\w`: in Chinese text an address follows the word before it without a space."""
+_MAIL = (
+    f"(?<![{_MAIL_LETTER}_.+%-])[{_MAIL_LETTER}_.+%'-]{{1,64}}"
+    f"@(?:[{_MAIL_LETTER}](?:[{_MAIL_LETTER}_-]{{0,61}}[{_MAIL_LETTER}])?\\.)+[A-Za-z]{{2,24}}(?![A-Za-z0-9-])"
+)
 _CARD = r"(?<![\w.-])(?:\d{13,19}|\d{4}([ -]?)\d{4}\1\d{4}\1\d{1,7}|3\d{3}[ -]\d{6}[ -]\d{5})(?![\w-]|\.\d)"
 _IPV4 = r"(?<![\w.:-])(?<![vV]ersion )(?:\d{1,3}\.){3}\d{1,3}(?![\w:]*\w\.|\.\d|\d|-\d)"
 _IPV6 = r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{1,4}(?![\w:.])"
