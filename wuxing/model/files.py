@@ -25,7 +25,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "tie_word_embeddings": {"qwen3": False, "llama": False},
     "hidden_act": {"qwen3": "silu", "llama": "silu"},
     "attention_bias": {"qwen3": False, "llama": False},
-    "mlp_bias": {"qwen3": False, "llama": False},
+    "mlp_bias": {"llama": False},
 }
 
 
@@ -48,7 +48,7 @@ def read_config(directory: Path) -> dict[str, Any]:
         )
     _refuse_foreign(path, config)
     for name, default in _DEFAULTS.items():
-        if config.get(name) is None:
+        if family in default and config.get(name) is None:
             config[name] = default[family]
     heads = config["num_attention_heads"]
     config["num_key_value_heads"] = config.get("num_key_value_heads") or heads
