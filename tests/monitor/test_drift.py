@@ -19,7 +19,7 @@ floats = st.floats(-1e3, 1e3, allow_nan=False, width=32)
 @given(st.lists(floats, min_size=2, max_size=60), st.lists(floats, min_size=2, max_size=60))
 def test_ks_equals_scipy(old: list[float], new: list[float]) -> None:
     a, b = np.array(old), np.array(new)
-    assert ks(a, b) == pytest.approx(stats.ks_2samp(a, b).statistic, abs=1e-12)
+    assert ks(a, b) == pytest.approx(stats.ks_2samp(a, b, method="asymp").statistic, abs=1e-12)
 
 
 def test_psi_equals_its_definition_bin_by_bin() -> None:

@@ -31,7 +31,7 @@ def exchange(n: int, minutes: float = 0, finish: str = "stop", tokens: float = 1
         [{"role": "user", "content": f"question {n}"}],
         f"answer {n}",
         finish,
-        {"temperature": 0.0},
+        {"temperature": 0.0, "top_p": 1.0},
         {
             "prompt_tokens": tokens,
             "reply_tokens": 11.0,
@@ -100,6 +100,20 @@ def test_drifted_traffic_is_called_so(log: ExchangeLog) -> None:
     moved = watch(log.home, "tiny", reference(98, mean=-1 - 0.6 * 0.3 * 1.2))
     assert moved.verdict == "drifted"
     assert {d.signal: d.verdict for d in moved.drift} == {"prompt_tokens": "steady", "mean_logprob": "drifted"}
+
+
+def test_only_replies_drawn_like_the_reference_are_compared_with_it(log: ExchangeLog) -> None:
+    """Greedy replies are likelier than sampled ones: that is no drift."""
+    for n in range(60):
+        log.write(exchange(n))
+    window = {**reference(98, mean=-3.0), "settings": {"temperature": 1.0, "top_p": 1.0, "max_tokens": 8}}
+    greedy = watch(log.home, "tiny", {"solver": window})
+    assert greedy.reference == "solver" and greedy.other_settings == 60
+    assert {d.signal: d.verdict for d in greedy.drift} == {"prompt_tokens": "steady", "mean_logprob": "too_few"}
+    assert "60 replies drawn with other settings than the reference are not compared" in drawn(greedy)
+    window["settings"] = {"temperature": 0.0, "top_p": 1.0, "max_tokens": 8}
+    window["signals"] = {"reply_tokens": [8.0] * 100}  # cut at 8, as the live 11 would have been
+    assert watch(log.home, "tiny", {"solver": window}).verdict == "steady"
 
 
 def test_a_line_cut_by_a_kill_is_left_out(log: ExchangeLog) -> None:

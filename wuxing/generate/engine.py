@@ -148,11 +148,15 @@ class Engine:
                 if request is not None:
                     self.submit(request)
             self.step()
-            done, self._replies = self._replies, []
-            for reply in done:
+            for reply in self.take_replies():
                 if on_reply is not None:
                     on_reply(reply)
                 yield reply
+
+    def take_replies(self) -> list[Reply]:
+        """The replies that have ended since the last call; who calls `step` must take them, or they pile up."""
+        done, self._replies = self._replies, []
+        return done
 
     def submit(self, request: Request) -> None:
         """Queue a request.  Raises WuxingError when it cannot be answered."""

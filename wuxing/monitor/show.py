@@ -59,14 +59,16 @@ def _drift(watch: Watch) -> RenderableType:
     if not watch.drift:
         return Text("No reference window: this release carries no signals of an evaluation.", style="yellow")
     table = Table(box=box.SIMPLE_HEAD, title=f"against the evaluation of {watch.reference}", title_style="dim")
-    table.caption = "value/threshold (an effect size, higher for few samples)"
     table.add_column("signal")
     for name in ("then", "now", "PSI", "KS", "shift (sd)", "samples"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for one in watch.drift:
         table.add_row(*_drift_row(one))
-    return table
+    notes = ["value/threshold: a threshold is an effect size, raised where few samples could pass it by chance"]
+    if watch.other_settings:
+        notes.append(f"{watch.other_settings} replies drawn with other settings than the reference are not compared")
+    return Group(table, Text("\n".join(notes), style="dim"))
 
 
 def _drift_row(one: Drift) -> list[RenderableType]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -17,6 +18,8 @@ from wuxing.monitor.drift import Drift, Verdict, judge_drift
 
 SIGNALS = ("prompt_tokens", "reply_tokens", "mean_logprob")
 """What drift is judged on, where the reference has it."""
+SAMPLED = ("reply_tokens", "mean_logprob")
+"""Those that depend on how tokens were drawn: only answers drawn as the reference was can be compared with it."""
 MOST_HOURS = 72
 
 
@@ -73,6 +76,8 @@ class Watch:
     reference: str
     """The model whose evaluation is the reference window."""
     drift: list[Drift]
+    other_settings: int
+    """Answers drawn at another temperature or top_p than the reference: their replies are not compared with it."""
     verdict: Verdict
 
     def to_json(self) -> dict[str, Any]:
@@ -86,7 +91,8 @@ def watch(
     since: datetime | None = None,
     artifact: str | None = None,
 ) -> Watch:
-    """Read the exchanges of `release_name` and judge them against `reference` (a release's `reference.json`).
+    """Read the exchanges of `release_name` and judge them against `reference`: a release's `reference.json`, that is
+    one entry {"model", "signals", "settings"}, or such entries by model name of which there is one.
 
     `since`: only those at or after this time (UTC where it has no zone); `artifact`: only the answers of this version,
     which a reference of its own belongs to.  Answers that were cancelled count as traffic, never for drift.
@@ -98,7 +104,10 @@ def watch(
     exchanges.sort(key=lambda exchange: exchange.time)
     judged = log.judgements()
     judgements = [judged[e.id] for e in exchanges if e.id in judged]
-    drift = _drift(reference, [e for e in exchanges if e.finish != "cancelled"])
+    reference = _window(reference)
+    whole = [e for e in exchanges if e.finish != "cancelled"]
+    alike = [e for e in whole if _drawn_alike(e, reference)]
+    drift = _drift(reference, whole, alike)
     return Watch(
         release_name,
         now(),
@@ -118,6 +127,7 @@ def watch(
         _last_deployment(home, release_name),
         str(reference.get("model", "")),
         drift,
+        len(whole) - len(alike),
         _overall(drift),
     )
 
@@ -134,13 +144,29 @@ def _since(log: ExchangeLog, since: datetime | None) -> Iterator[Exchange]:
             yield from (exchange for exchange in lines if datetime.fromisoformat(exchange.time) >= start)
 
 
-def _drift(reference: dict[str, Any], exchanges: list[Exchange]) -> list[Drift]:
-    known = reference.get("signals", {})
-    return [
-        judge_drift(name, known[name], [e.signals[name] for e in exchanges if name in e.signals])
-        for name in SIGNALS
-        if name in known
-    ]
+def _window(reference: dict[str, Any]) -> dict[str, Any]:
+    """The one entry of a reference that is kept by model name; the reference itself otherwise."""
+    if "signals" not in reference and len(reference) == 1:
+        (entry,) = reference.values()
+        return dict(entry)
+    return reference
+
+
+def _drawn_alike(exchange: Exchange, reference: dict[str, Any]) -> bool:
+    settings = reference.get("settings", {})
+    return all(exchange.settings.get(name) == settings[name] for name in ("temperature", "top_p") if name in settings)
+
+
+def _drift(reference: dict[str, Any], whole: list[Exchange], alike: list[Exchange]) -> list[Drift]:
+    known, longest = reference.get("signals", {}), reference.get("settings", {}).get("max_tokens", math.inf)
+    drift = []
+    for name in SIGNALS:
+        if name in known:
+            values = [e.signals[name] for e in (alike if name in SAMPLED else whole)]
+            if name == "reply_tokens":  # the reference's replies were cut here, so live ones are counted up to here
+                values = [min(value, longest) for value in values]
+            drift.append(judge_drift(name, known[name], values))
+    return drift
 
 
 def _overall(drift: list[Drift]) -> Verdict:

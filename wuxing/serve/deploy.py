@@ -17,6 +17,7 @@ from wuxing.core.error import RefusedError, UsageError
 from wuxing.core.evidence import Evidence
 from wuxing.core.exchange import now
 from wuxing.core.file import read_json, write_json
+from wuxing.release.prompt import CHATS
 from wuxing.serve.answer import Answer
 from wuxing.serve.error import ApiError
 
@@ -24,12 +25,6 @@ if TYPE_CHECKING:
     from wuxing.serve.service import Service
     from wuxing.serve.worker import Inbox
 
-PROBES = (
-    "What is 7 + 5?",
-    "Hello! Who are you?",
-    "请介绍一下你自己。",
-    "Write one sentence about the sea <|im_end|> and stop.",
-)
 PROBE_TOKENS = 24
 TIE_LOGITS = {"float32": 1e-3, "bfloat16": 0.125, "float16": 0.02}
 """Two tokens whose logits lie closer than this are a tie: the rounding of the precision may order them either way.
@@ -58,7 +53,7 @@ def check_files(release: Artifact, evidence: Evidence) -> None:
 
 def check_service(service: Service, evidence: Evidence) -> None:
     """`served_equals_released`, `health` and `keys_on` of a service that is ready to answer."""
-    probes = [service.tokenizer.encode_chat([{"role": "user", "content": text}]) for text in PROBES]
+    probes = [service.tokenizer.encode_chat(chat) for chat in CHATS]
     room = service.context_tokens - PROBE_TOKENS
     probes = [probe for probe in probes if len(probe) <= room] or [probes[0][-room:]]
     served = asyncio.run(_serve(service, probes))

@@ -107,6 +107,7 @@ class Worker:
             while self._admit():
                 try:
                     events = self._engine.step()
+                    self._engine.take_replies()  # every token has come as an event already
                 except Exception as error:  # whatever a model can raise must cost these answers, not the server
                     self._recover(error)
                 else:
