@@ -123,9 +123,8 @@ def why(
             said = f"{exchange['id']} was answered by {exchange['artifact']} at {exchange['time'][:19]}"
             out.print(said, markup=False)
         out.print(_drawn(tree))
-        if tree.sources():
-            rows = [(name, digest[:16]) for name, digest in tree.sources().items()]
-            show.table(("raw data", "digest"), rows)
+        rows = [(item["artifact"], item["name"], item["digest"][:16]) for item in tree.sources()]
+        show.table(("corpus", "raw data", "digest"), rows)
         if used:
             out.print(f"used by: {', '.join(used)}", markup=False)
 
@@ -241,16 +240,22 @@ def _show_traces(record_id: str, traces: list[dict[str, Any]]) -> None:
     show.table(("corpus", "fate", "split", "used by"), rows)
 
 
-def _drawn(node: Node, tree: Tree | None = None) -> Tree:
+def _drawn(node: Node, tree: Tree | None = None, seen: set[str] | None = None) -> Tree:
+    """The tree for a terminal; what stands on the same artifact twice is drawn once and named after that."""
     from rich.text import Text
     from rich.tree import Tree
 
+    seen = set() if seen is None else seen
+    again = node.id in seen and bool(node.parents)
     label = Text.assemble((f"{node.role}: " if node.role else "", "dim"), (node.id, "bold"))
     if node.artifact is None:
         label.append("  (removed since)", "red")
     elif node.artifact.failures:
         label.append("  evidence failed", "red")
+    elif again:
+        label.append("  (see above)", "dim")
     here = tree.add(label) if tree else Tree(label)
-    for parent in node.parents:
-        _drawn(parent, here)
+    seen.add(node.id)
+    for parent in [] if again else node.parents:
+        _drawn(parent, here, seen)
     return here

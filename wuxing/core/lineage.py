@@ -7,6 +7,7 @@ from typing import Any
 
 from wuxing.core.artifact import Artifact
 from wuxing.core.error import UsageError
+from wuxing.core.file import read_json
 from wuxing.core.plan import differences
 from wuxing.core.store import Store
 
@@ -24,12 +25,25 @@ class Node:
     def to_json(self) -> dict[str, Any]:
         return {"role": self.role, "id": self.id, "parents": [node.to_json() for node in self.parents]}
 
-    def sources(self) -> dict[str, str]:
-        """Outside things at the roots of the tree: name → digest."""
-        found = dict(self.artifact.record["slice"]["inputs"]) if self.artifact else {}
-        for node in self.parents:
-            found |= node.sources()
-        return found
+    def sources(self) -> list[dict[str, str]]:
+        """Raw data at the roots of the tree: the artifact that read it, its name, its digest; each once."""
+        found = {}
+        if self.artifact:
+            for name, digest in self.artifact.record["slice"]["inputs"].items():
+                found[name] = {"artifact": self.id, "name": name, "digest": digest}
+            for source in _card(self.artifact).get("sources", []):
+                name = source.get("package", source["name"])
+                found[name] = {"artifact": self.id, "name": name, "digest": source.get("sha256", "")}
+        lower = {(item["artifact"], item["name"]): item for node in self.parents for item in node.sources()}
+        return [*found.values(), *lower.values()]
+
+
+def _card(artifact: Artifact) -> dict[str, Any]:
+    """A corpus's card, which names its sources; empty for artifacts without one."""
+    if "card.json" not in artifact.record["files"]:
+        return {}
+    card: dict[str, Any] = read_json(artifact.path / "card.json")
+    return card
 
 
 def ancestry(store: Store, artifact: Artifact, role: str = "") -> Node:
