@@ -13,7 +13,7 @@ from small_run import base_config, base_parents, make_in, signed, solver_config,
 
 from wuxing.core.artifact import Artifact
 from wuxing.core.context import Context
-from wuxing.core.error import Interrupted, RefusedError, WuxingError
+from wuxing.core.error import Interrupted, WuxingError
 from wuxing.core.file import read_json, read_lines, write_json
 from wuxing.core.progress import Progress
 from wuxing.train.checkpoint import Checkpoints
@@ -230,10 +230,10 @@ def test_a_checkpoint_that_differs_fails_the_evidence(
 
 
 def test_a_model_too_large_for_memory_is_refused(world: dict[str, Artifact], tmp_path: Path) -> None:
-    # a piece of so many rows cannot be held; the network itself stays tiny
-    changes = {"batch_tokens": 1 << 34, "piece_tokens": 1 << 34, "budget": {"steps": 1}}
-    with pytest.raises(RefusedError, match="GiB"):
-        train_base(tmp_path / "base", world, **changes)
+    with pytest.raises(
+        WuxingError, match=r"a model too large for memory: .* GiB are free. Choose an architecture.size"
+    ):
+        train_base(tmp_path / "base", world, architecture={"size": "100b"})
 
 
 def test_a_start_with_nan_is_refused(base: Artifact, world: dict[str, Artifact], tmp_path: Path) -> None:

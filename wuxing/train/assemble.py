@@ -6,6 +6,7 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed
@@ -19,17 +20,15 @@ from wuxing.data.source import PackedSource
 from wuxing.data.tokens import DESCRIPTION, open_tokens
 from wuxing.generate.engine import Engine
 from wuxing.model.architecture import resolve
-from wuxing.model.files import load_network
+from wuxing.model.files import load_network, read_config
 from wuxing.model.network import Network
 from wuxing.objective.objective import Objective
 from wuxing.task.task import load_task
 from wuxing.text.tokenizer import Tokenizer
 from wuxing.train.config import ModelConfig
+from wuxing.train.memory import PIECE_POSITIONS
 from wuxing.train.rollout import Rollouts
 from wuxing.train.validate import BitsPerByte, TaskAccuracy, Validator
-
-PIECE_POSITIONS = 16_384
-"""Positions that go through the network at once, unless `piece_tokens` says otherwise."""
 
 
 @dataclass
@@ -66,7 +65,7 @@ def assemble(
     rollouts: Path | None,
 ) -> Parts:
     """Build a run.  `rollouts`: where replies are kept, None for a trial."""
-    tokenizer = Tokenizer.load(parents["tokenizer" if "tokenizer" in parents else "start_from"].path)
+    tokenizer = load_tokenizer(parents)
     network = _network(config, parents, tokenizer, seed).to(device)
     if config.length_tokens > network.max_positions:
         raise WuxingError(
@@ -139,11 +138,23 @@ def _reinforced(
     return Parts(network, tokenizer, source, objective, validate, rows * length, epoch, {}, piece_rows, length)
 
 
+def load_tokenizer(parents: Mapping[str, Artifact]) -> Tokenizer:
+    """The model's tokenizer: its own parent, or that of the model it starts from."""
+    return Tokenizer.load(parents["tokenizer" if "tokenizer" in parents else "start_from"].path)
+
+
+def shape_of(config: ModelConfig, parents: Mapping[str, Artifact], tokenizer: Tokenizer) -> dict[str, Any]:
+    """The values of the network's config.json, known before anything is allocated."""
+    if config.architecture is None:
+        return read_config(parents["start_from"].path)
+    ends = (tokenizer.end_of_text_id, tokenizer.end_of_turn_id)
+    return resolve(config.architecture, tokenizer.vocab_size, *ends)
+
+
 def _network(config: ModelConfig, parents: Mapping[str, Artifact], tokenizer: Tokenizer, seed: int) -> Network:
     if config.architecture is None:
         return load_network(parents["start_from"].path)
-    ends = (tokenizer.end_of_text_id, tokenizer.end_of_turn_id)
-    return Network(resolve(config.architecture, tokenizer.vocab_size, *ends)).initialise(seed)
+    return Network(shape_of(config, parents, tokenizer)).initialise(seed)
 
 
 def _packing(

@@ -21,8 +21,7 @@ from wuxing.core.file import read_json, write_json
 from wuxing.core.step import Draft
 from wuxing.model.architecture import describe
 from wuxing.model.network import Network
-from wuxing.text.tokenizer import Tokenizer
-from wuxing.train.assemble import Parts, assemble
+from wuxing.train.assemble import Parts, assemble, load_tokenizer, shape_of
 from wuxing.train.budget import Start, Trial, resolve_steps, try_out
 from wuxing.train.checkpoint import Checkpoints
 from wuxing.train.config import ModelConfig
@@ -70,12 +69,13 @@ def _decide(setting: Setting, threads: int) -> Start:
     """Everything on which the bits depend, from a trial whose weights are thrown away."""
     config, draft = setting.config, setting.draft
     precision = pick_precision(setting.device)
+    say = setting.context.progress.say
+    shape = shape_of(config, setting.parents, load_tokenizer(setting.parents))
+    say(f"{draft.name}: {describe(shape)}")
+    planned_bytes = refuse_without_memory(config, shape, precision, setting.device)
     parts = _assemble(setting, precision, None)
     rate = config.optimizer.learning_rate or learning_rate(config, _width(parts.network), parts.step_positions)
-    say = setting.context.progress.say
-    say(f"{draft.name}: {describe(parts.network.config)}")
     say(f"{draft.name}: learning rate {rate:g}" + ("" if config.optimizer.learning_rate else " (derived)"))
-    planned_bytes = refuse_without_memory(config, parts, setting.device)
     checks = _check_numerics(parts)
     compiled = config.compile == "always"
     if compiled:
@@ -173,7 +173,7 @@ def _write(setting: Setting, start: Start, run: Run) -> None:
     draft, trainer = setting.draft, run.trainer
     network = trainer.network
     save_network(network, draft.path)
-    _tokenizer_source(setting.parents).save(draft.path)
+    load_tokenizer(setting.parents).save(draft.path)
     write_json(draft.file("training.json"), _training(setting, start, run))
     judge(draft, setting.config, start, run, setting.device)
     note = {
@@ -183,10 +183,6 @@ def _write(setting: Setting, start: Start, run: Run) -> None:
     }
     write_json(draft.file(FINISHED), note)
     run.checkpoints.remove_all()
-
-
-def _tokenizer_source(parents: Mapping[str, Artifact]) -> Tokenizer:
-    return Tokenizer.load(parents["tokenizer" if "tokenizer" in parents else "start_from"].path)
 
 
 def _training(setting: Setting, start: Start, run: Run) -> dict[str, Any]:

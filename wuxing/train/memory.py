@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import psutil
 import torch
 
-from wuxing.core.error import RefusedError
+from wuxing.compute.memory import plan_memory, refuse_too_large
+from wuxing.model.architecture import count_parameters
+from wuxing.train.config import ModelConfig
 
-if TYPE_CHECKING:
-    from wuxing.train.assemble import Parts
-    from wuxing.train.config import ModelConfig
+PIECE_POSITIONS = 16_384
+"""Positions that go through the network at once, unless `piece_tokens` says otherwise."""
 
 
 def _resident() -> int:
@@ -55,18 +57,22 @@ class Watch:
         return max(0, most - self.before)
 
 
-def refuse_without_memory(config: ModelConfig, parts: Parts, device: torch.device) -> int:
-    """The planned peak in bytes.  Raises RefusedError when the device has less than that to give."""
-    weights = sum(parameter.numel() for parameter in parts.network.parameters()) * 4
-    shape = parts.network.config
-    positions = min(parts.step_positions, parts.piece_rows * parts.length)
-    inner = 10 * shape["hidden_size"] + 6 * shape["intermediate_size"]
-    activations = positions * shape["num_hidden_layers"] * inner * 4
-    planned = 6 * weights + activations
-    free = psutil.virtual_memory().available if device.type == "cpu" else torch.cuda.mem_get_info(device)[0]
-    if planned > free:
-        raise RefusedError(
-            f"training needs about {planned / 2**30:.1f} GiB and {device} has {free / 2**30:.1f} GiB free",
-            "Choose a smaller architecture.size, or lower piece_tokens",
-        )
-    return planned
+def refuse_without_memory(
+    config: ModelConfig, shape: Mapping[str, Any], precision: torch.dtype, device: torch.device
+) -> int:
+    """The planned peak in bytes.  Raises WuxingError, before anything is allocated, when there is less than that."""
+    parameters = count_parameters(dict(shape))
+    muon = config.optimizer.kind == "muon"
+    state = 4 * parameters + 4 * shape["vocab_size"] * shape["hidden_size"] if muon else 8 * parameters
+    step = config.batch_tokens or 0
+    if config.rollout is not None:
+        step = config.rollout.prompts * config.rollout.group * config.length_tokens
+    width = torch.finfo(precision).bits // 8
+    piece = min(step, config.piece_tokens or PIECE_POSITIONS)
+    plan = plan_memory(shape, parameters, piece, config.length_tokens, width, 0, config.rollout is None)
+    checkpoint = 4 * parameters + state
+    kept = 2 * step * shape["num_hidden_layers"] * shape["num_key_value_heads"] * shape["head_dim"]
+    engine = width * (parameters + kept) if config.rollout is not None else 0
+    plan = replace(plan, optimizer=state + checkpoint + engine)
+    refuse_too_large(plan, None if device.type == "cpu" else torch.cuda.mem_get_info(device)[0])
+    return plan.peak
