@@ -92,7 +92,8 @@ def test_all_text_steps_leave_what_they_cleaned(text: str) -> None:
 
 def test_good_english_and_good_chinese_pass_the_quality_rules(data_directory: Path) -> None:
     with gzip.open(data_directory / "chat" / "alpaca_zh_demo.jsonl.gz", "rt", encoding="utf-8") as lines:
-        modern = [text for line in lines if len(text := json.loads(line)["output"]) > 60]
+        replies = [json.loads(line)["output"] for line in lines]
+    modern = [text for text in replies if len(text) > 60 and sum("一" <= c <= "龥" for c in text) > 0.8 * len(text)]
     old = [text for text in poems(data_directory) if len(text) > 40]
     rules, poem_rules = QualityConfig(min_words=20), QualityConfig(min_words=20, min_stop_words=0)
     english = leads(data_directory)

@@ -105,4 +105,4 @@ def test_twins_are_found_exactly(data_directory: Path) -> None:
     sets = [set(shingles_of(text, 5).tolist()) for text in texts]
     exact = [max(len(a & b) / len(a | b) for m, b in enumerate(sets) if m != n) for n, a in enumerate(sets)]
     assert near_twins(pa.array(texts), np.arange(len(texts)), 5) == pytest.approx(exact)
-    assert max(exact) > 0.8
+    assert max(exact) > 0.6

@@ -42,10 +42,8 @@ def messy(directory: Path, data_directory: Path, count: int = 600) -> Path:
     out.append(out[50].replace(". ", ".  ").upper().replace("\\U", "\\u").replace("\\N", "\\n").lower())
     near = json.loads(out[60])
     out.append(json.dumps({"title": near["title"], "text": near["text"] + " A last word."}))
-    private = json.loads(out[70])
-    out.append(
-        json.dumps({"title": "private", "text": private["text"] + " Write to a.person@example.org, 203.0.113.9."})
-    )
+    private = json.loads(out[70])["text"] + " Write to a.person@example.org, 203.0.113.9."
+    out[70] = json.dumps({"title": "private", "text": private})
     path = directory / "leads.jsonl"
     path.write_text("\n".join(out) + "\n")
     return path
@@ -78,11 +76,11 @@ def test_every_row_has_one_fate_and_the_splits_hold_the_kept(
     assert counts["filtered:missing_field"] == 1
     assert counts["filtered:too_short"] >= 1
     assert counts["duplicate"] >= 2
-    assert counts["near_duplicate"] >= 2
+    assert counts["near_duplicate"] >= 1
     ids = set(kept)
     assert all(row["detail"] in ids for row in fates if row["fate"] == "near_duplicate")
     texts = " ".join(record.text or "" for split in SPLITS for record in read_records(made.path, split))
-    assert "Write to <mail>, <ip>." in texts or counts["near_duplicate"] >= 3
+    assert "Write to <mail>, <ip>." in texts
 
 
 def test_the_set_of_files_and_the_card(make_step: Maker, data_directory: Path, tmp_path: Path) -> None:
@@ -104,10 +102,10 @@ def test_the_set_of_files_and_the_card(make_step: Maker, data_directory: Path, t
 def test_two_runs_and_any_number_of_workers_give_equal_bytes(
     make_step: Maker, data_directory: Path, tmp_path: Path
 ) -> None:
-    path = messy(tmp_path, data_directory, 2500)
+    path = messy(tmp_path, data_directory, 1500)
     first = digests(make_step(CorpusKind(), recipe(path), name="first"))
     assert digests(make_step(CorpusKind(), recipe(path), name="first", seed=8)) == first
-    assert digests(make_step(CorpusKind(), recipe(path, workers=3), name="first", seed=9)) == first
+    assert digests(make_step(CorpusKind(), recipe(path, workers=2), name="first", seed=9)) == first
 
 
 def test_a_recipe_s_plumbing_and_paths_do_not_change_what_it_is(tmp_path: Path) -> None:

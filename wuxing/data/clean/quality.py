@@ -17,8 +17,8 @@ from wuxing.data.clean_config import QualityConfig
 from wuxing.text.shingle import ALONE, ALONE_CHARACTER
 
 _ALONE = "".join(f"{chr(first)}-{chr(last)}" for first, last in ALONE)
-_WIDE_SIGNS = "\u3000-\u303f\uff00-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65\u2014\u2018-\u201d\u2026"
-WORD = re.compile(f"[{_ALONE}][{_WIDE_SIGNS}]*|[^\\s{_ALONE}]+")
+_SIGNS = "!-/:-@\\[-`{-~\u3000-\u303f\uff00-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65\u2014\u2018-\u201d\u2026"
+WORD = re.compile(f"[{_ALONE}][{_SIGNS}]*|[^\\s{_ALONE}]+")
 """A word with the signs that touch it."""
 _LETTER = re.compile(r"[^\W\d_]")
 _SYMBOL = re.compile("#|\u2026|\\.\\.\\.")
