@@ -280,7 +280,7 @@ class Engine:
         row, last = next(i for i, r in enumerate(self._running) if r is running), len(self._running) - 1
         if row != last:
             mover = self._running[last]
-            self._cache.copy_row(last, row, mover.stored + (1 if mover.tokens else 0))
+            self._cache.copy_row(last, row, mover.stored + 1)  # one more where this step has not reached it yet
             self._running[row] = mover
         self._running.pop()
         self._replies.append(running.reply(finish))
