@@ -10,6 +10,7 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -42,7 +43,7 @@ def serve(
     certificate: Path | None = None,
     private_key: Path | None = None,
     precision: str = "auto",
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = partial(print, flush=True),
 ) -> None:
     """Verify `release`, serve it until SIGINT or SIGTERM, drain, and return.
 
