@@ -193,6 +193,9 @@ def _svg(figure: Figure) -> str:
     figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :]
+    named = set(re.findall(r"""(?:href="#|url\(#)([^")]+)""", svg))
+    # Ids that nothing refers to would be there twice on a page with two plots.
+    svg = re.sub(r' id="([^"]+)"', lambda match: match[0] if match[1] in named else "", svg)
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     return re.sub(r"font: ([\d.]+px) [^;\"]*", r"font: \1 var(--plot-font, sans-serif)", svg)
 
