@@ -121,7 +121,10 @@ class _App:
         asked = parse_feedback(await self._json(request))
         if not await run_in_threadpool(self._knows, asked.exchange):
             raise ApiError(404, "exchange_not_found", "There is no exchange of this id.", "exchange")
-        self.service.log.judge(Judgement(asked.exchange, asked.thumb, now(), asked.comment, request.state.key))
+        try:
+            self.service.log.judge(Judgement(asked.exchange, asked.thumb, now(), asked.comment, request.state.key))
+        except OSError as error:
+            raise ApiError(503, "not_kept", f"The judgement could not be kept: {error.strerror}.") from error
         self.service.metrics.thumbs.labels(asked.thumb).inc()
         return JSONResponse({"exchange": asked.exchange, "thumb": asked.thumb})
 

@@ -186,7 +186,7 @@ async def prepare(service: Service, asked: ChatRequest | CompletionRequest, key:
         raise ApiError(
             404,
             "model_not_found",
-            f"The model '{asked.model}' is not served here; '{service.release.name}' is.",
+            f"The model '{asked.model[:100]}' is not served here; '{service.release.name}' is.",
             "model",
         )
     prompts, messages = await run_in_threadpool(_tokenise, service, asked)
@@ -293,7 +293,8 @@ class Completion:
 
     async def _send(self, send: Send, chunk: dict[str, Any] | None) -> None:
         if chunk is not None:
-            text = json.dumps(chunk, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+            # ASCII only: some clients split lines at U+2028 and its kin too
+            text = json.dumps(chunk, separators=(",", ":"), allow_nan=False)
             await self._send_bytes(send, f"data: {text}\n\n".encode())
 
     async def _send_bytes(self, send: Send, body: bytes, more: bool = True) -> None:

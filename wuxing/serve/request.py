@@ -194,7 +194,7 @@ def _validate(model: type[R], value: dict[str, Any]) -> R:
 def _refusal(error: ValidationError) -> ApiError:
     """The first of pydantic's complaints as OpenAI would word it."""
     first = error.errors(include_url=False)[0]
-    param = _place(first["loc"])
+    param = _place(first["loc"])[:200]
     kind, message = first["type"], first["msg"]
     if kind == "extra_forbidden":
         return ApiError(400, "unknown_parameter", f"Unknown parameter: '{param}'.", param)

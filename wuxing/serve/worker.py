@@ -154,7 +154,11 @@ class Worker:
         logging.getLogger("wuxing.serve").error("engine failed", exc_info=error)
         self.failures += 1
         self._end_all(ApiError(500, "engine_failed", "The model failed on this answer; the failure is in the log."))
-        self._engine = self._build()
+        try:
+            self._engine = self._build()
+        except Exception as again:  # as above: say where, never what a message may quote; health turns to failing
+            logging.getLogger("wuxing.serve").error("engine cannot be built again", exc_info=again)
+            self._stopping = True
 
     def _end_all(self, refusal: ApiError) -> None:
         with self._wake:
