@@ -67,7 +67,7 @@ def plan_memory(
     """
     rows = max(1, piece_tokens // length_tokens)
     layers, vocabulary = int(shape["num_hidden_layers"]), int(shape["vocab_size"])
-    mask = rows * length_tokens**2 * (1 + matmul_bytes) if packed else 0
+    mask = rows * length_tokens**2 * matmul_bytes if packed else 0
     loss_tokens = max(64, LOSS_LOGITS // vocabulary)
     head = vocabulary * int(shape["hidden_size"])
     return MemoryPlan(
@@ -76,7 +76,8 @@ def plan_memory(
         gradients=4 * parameters,
         optimizer=optimizer_bytes * parameters,
         casts=parameters * matmul_bytes if matmul_bytes < 4 else 0,
-        activations=piece_tokens * layers * activation_bytes(shape, matmul_bytes) + mask,
+        activations=piece_tokens * (layers * activation_bytes(shape, matmul_bytes) + 4 * int(shape["hidden_size"]))
+        + mask,
         loss=3 * 4 * loss_tokens * vocabulary + 4 * head + 2 * piece_tokens * int(shape["hidden_size"]) * 4,
     )
 
@@ -85,14 +86,15 @@ def activation_bytes(shape: Mapping[str, Any], matmul_bytes: int = 2) -> int:
     """What one layer keeps of one token for the backward pass.
 
     fp32: the residual stream twice (before each norm) and the queries' and keys' rates; in the type of the products:
-    both normed inputs, queries, keys and values before and after their norms and rotation, the mixed heads twice (as
-    attention gives them and as the output matrix takes them), gate, up and their product.
+    both normed inputs, queries and keys (also before their norms, where they have them), values, the mixed heads,
+    gate, up and their product.
     """
     width, inner, channels = int(shape["hidden_size"]), int(shape["intermediate_size"]), int(shape["head_dim"])
     heads, kv_heads = int(shape["num_attention_heads"]), int(shape["num_key_value_heads"])
     normed = 2 if shape["model_type"] == "qwen3" else 1
-    streams = 2 * width * 4 + 4 * (heads + kv_heads + 2) + 4 * heads
-    projected = normed * (heads + kv_heads) * channels + kv_heads * channels + 2 * heads * channels
+    rates = 2 + heads + (heads + kv_heads if normed == 2 else 0)
+    streams = 4 * (2 * width + rates)
+    projected = normed * (heads + kv_heads) * channels + kv_heads * channels + heads * channels
     return streams + matmul_bytes * (2 * width + projected + 3 * inner)
 
 
@@ -140,9 +142,7 @@ def refuse_too_large(plan: MemoryPlan, available: int | None = None, what: str =
     available = available_memory() if available is None else available
     if plan.peak <= available:
         return
-    per_parameter = (plan.weights + plan.gradients + plan.optimizer + plan.casts) / plan.parameters
-    room = available - RESERVE_BYTES - plan.loss
-    fitting = int(max(0, room) / (per_parameter + plan.activations / plan.parameters))
+    fitting = _fitting(plan, available)
     smaller = f"architecture.size of about {_size(fitting)}" if fitting >= 1e5 else "much smaller architecture.size"
     fewer = " or a smaller piece_tokens" if plan.activations > plan.peak / 4 else ""
     raise WuxingError(
@@ -150,6 +150,15 @@ def refuse_too_large(plan: MemoryPlan, available: int | None = None, what: str =
         f"{_gibibytes(available)} are free",
         f"Choose an {smaller}{fewer}" if fitting >= 1e5 else f"Choose a {smaller}{fewer}",
     )
+
+
+def _fitting(plan: MemoryPlan, available: int) -> int:
+    """Parameters of a smaller network that fits: what it keeps shrinks with width times layers, so by the power 2/3."""
+    fixed = plan.weights + plan.gradients + plan.optimizer + plan.casts
+    share = 1.0
+    while share > 1e-6 and fixed * share + plan.activations * share ** (2 / 3) + plan.loss + RESERVE_BYTES > available:
+        share *= 0.9
+    return int(plan.parameters * share * 0.9)
 
 
 def _gibibytes(amount: int) -> str:

@@ -162,7 +162,9 @@ class Network(nn.Module):
         count from 0 unless given.
         """
         cos, sin = self.rotations(tokens_BT.shape[1], positions_BT)
-        mask = None if documents_BT is None else document_mask(documents_BT)
+        mask = (
+            None if documents_BT is None else document_mask(documents_BT, matmul_dtype(self.model.embed_tokens.weight))
+        )
         return self.model(tokens_BT, cos, sin, mask)
 
     def forward(
@@ -209,16 +211,20 @@ def matmul_dtype(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
-def document_mask(documents_BT: Tensor) -> Tensor | None:
-    """Where a token may look (B, 1, T, T): back, inside its own document.  None where plain causal attention does.
+def document_mask(documents_BT: Tensor, dtype: torch.dtype) -> Tensor | None:
+    """0 where a token may look (B, 1, T, T): back, inside its own document; -inf elsewhere.  None where plain causal
+    attention does the same.
 
-    Padding (-1) looks at padding, so that no row of the softmax is empty.
+    Padding (-1) looks at padding, so that no row of the softmax is empty.  Of `dtype`, as attention wants it, or every
+    layer would make and keep a copy of its own.
     """
     if not torch.compiler.is_compiling() and bool((documents_BT == documents_BT[:, :1]).all()):
         return None
     tokens = documents_BT.shape[1]
     causal_TT = torch.ones(tokens, tokens, dtype=torch.bool, device=documents_BT.device).tril()
-    return ((documents_BT[:, :, None] == documents_BT[:, None, :]) & causal_TT)[:, None]
+    seen_BTT = (documents_BT[:, :, None] == documents_BT[:, None, :]) & causal_TT
+    mask_BTT = torch.zeros(seen_BTT.shape, dtype=dtype, device=documents_BT.device)
+    return mask_BTT.masked_fill_(~seen_BTT, float("-inf"))[:, None]
 
 
 def _generator(seed: int, name: str) -> torch.Generator:

@@ -1,0 +1,94 @@
+"""Plans against what a pass really keeps, and the refusal that comes before anything is allocated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from wuxing.compute import memory
+from wuxing.compute.memory import available_memory, plan_compute, plan_memory, refuse_too_large
+from wuxing.core.error import WuxingError
+from wuxing.model.architecture import Architecture, count_parameters, resolve
+from wuxing.model.network import Network
+
+
+def _kept_bytes(network: Network, rows: int, length: int, documents: bool, bf16: bool) -> int:
+    """Everything that autograd keeps for the backward pass besides the weights, each storage once."""
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    numbers = (torch.arange(length) // 40).expand(rows, -1).contiguous() if documents else None
+    tokens = torch.randint(0, network.vocab_size, (rows, length), generator=torch.Generator().manual_seed(1))
+    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+    with hooks, torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+        alive = network.hidden(tokens, None, numbers)
+    weights = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
+    del alive
+    return sum(size for place, size in kept.items() if place not in weights)
+
+
+@pytest.mark.parametrize("family", ["qwen3", "llama"])
+@pytest.mark.parametrize("size", ["2m", "5m"])
+@pytest.mark.parametrize(("bf16", "documents"), [(True, True), (True, False), (False, True), (False, False)])
+def test_planned_activations_are_those_that_are_kept(family: str, size: str, bf16: bool, documents: bool) -> None:
+    """Within 5 %: what the table adds in casts, and masks, is small beside them."""
+    config = resolve(Architecture(family=family, size=size), 2048)
+    network, rows, length = Network(config), 8, 160
+    kept = _kept_bytes(network, rows, length, documents, bf16)
+    plan = plan_memory(config, count_parameters(config), rows * length, length, 2 if bf16 else 4, packed=documents)
+    casts = 2 * (count_parameters(config) - 2048 * config["hidden_size"]) if bf16 else 0
+    assert abs((plan.activations + casts) / kept - 1) < 0.05
+
+
+def test_the_plan_grows_with_what_costs() -> None:
+    config = resolve(Architecture(size="5m"), 8192)
+    base = plan_memory(config, 5_000_000, 4096, 512)
+    assert plan_memory(config, 5_000_000, 8192, 512).activations > 1.9 * base.activations
+    assert plan_memory(config, 5_000_000, 4096, 512, optimizer_bytes=4).peak == base.peak - 20_000_000
+    assert plan_memory(config, 5_000_000, 4096, 512, matmul_bytes=4).activations > 1.3 * base.activations
+
+
+def test_flops_of_a_step_are_those_that_pytorch_counts() -> None:
+    """Within 5 %: PyTorch counts the full square of attention on a CPU, the plan its causal half."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    config = resolve(Architecture(size="2m"), 2048)
+    network, rows, length = Network(config), 4, 64
+    tokens = torch.zeros(rows, length, dtype=torch.int64)
+    with FlopCounterMode(display=False) as counter:
+        network(tokens).sum().backward()
+    plan = plan_compute(config, count_parameters(config), rows * length, length, 100.0)
+    assert abs(plan.flops / counter.get_total_flops() - 1) < 0.05
+    assert plan.seconds == pytest.approx(plan.flops / (100e9 * 0.4))
+
+
+def test_too_large_a_model_is_refused_with_what_would_fit() -> None:
+    config = resolve(Architecture(size="7b"), 32000)
+    plan = plan_memory(config, count_parameters(config), 8192, 1024)
+    with pytest.raises(
+        WuxingError, match=r"a model too large for memory: .* needs \d+.\d GiB, 16.0 GiB are free"
+    ) as said:
+        refuse_too_large(plan, 16 * 2**30)
+    assert "architecture.size of about" in str(said.value)
+    refuse_too_large(plan, 400 * 2**30)
+    suggested = str(said.value).partition("of about ")[2].split()[0].rstrip(".")
+    small = resolve(Architecture(size=suggested), 32000)
+    refuse_too_large(plan_memory(small, count_parameters(small), 8192, 1024), 16 * 2**30)
+
+
+def test_a_control_group_limits_what_is_available(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = available_memory()
+    (tmp_path / "memory.max").write_text(f"{300 * 2**20}\n")
+    (tmp_path / "memory.current").write_text(f"{120 * 2**20}\n")
+    (tmp_path / "memory.stat").write_text(f"anon 5\ninactive_file {20 * 2**20}\n")
+    monkeypatch.setattr(memory, "_GROUPS", (tmp_path / "memory.max",))
+    monkeypatch.setattr(memory, "_USED", (tmp_path / "memory.current",))
+    assert available_memory() == 200 * 2**20
+    (tmp_path / "memory.max").write_text("max\n")
+    assert available_memory() > machine / 2
