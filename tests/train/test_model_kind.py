@@ -210,7 +210,7 @@ def test_a_model_that_did_not_improve_fails_its_evidence(world: dict[str, Artifa
 def test_leaking_attention_fails_the_evidence(
     world: dict[str, Artifact], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wuxing.model.network.document_mask", lambda documents: None)
+    monkeypatch.setattr("wuxing.model.network.document_mask", lambda documents, dtype: None)
     made = train_base(tmp_path / "base", world, budget={"steps": 2})
     assert any(line.startswith("packed_equals_separate") for line in made.record["failures"])
 
