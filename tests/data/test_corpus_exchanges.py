@@ -18,7 +18,7 @@ from wuxing.data.corpus_kind import CorpusKind
 
 
 def served(home: Path) -> ExchangeLog:
-    """Twelve answers: some praised, some blamed, one at second thought, one broken off, one unjudged, one plain text."""
+    """Twelve answers: praised, blamed, blamed at second thought, broken off, unjudged, and one plain text."""
     log = ExchangeLog(home, "first-model")
     for number in range(12):
         asked = [
