@@ -181,7 +181,7 @@ def test_errors_are_clear_and_can_be_tried_again(page: Any) -> None:
     find(page, "#send").click()
     until(page, lambda: find_all(page, ".error")[-1].is_displayed())
     assert "too long for the model" in find(page, ".assistant .error").text
-    find(page, "#new").click()
+    find(page, ".assistant .error button").click()  # it offers a new conversation
     assert not find_all(page, ".message") and find(page, "#welcome").is_displayed()
     page.execute_cdp_cmd("Network.enable", {})
     page.execute_cdp_cmd("Network.setBlockedURLs", {"urls": ["*completions*"]})

@@ -150,16 +150,22 @@ class MessageView {
 
   showFailure() {
     const { error, retry } = this.failure;
-    const ended = error instanceof Refusal && error.status === 401;
+    const [word, act] = this.remedy(error, retry);
     const text = document.createElement("span");
     text.textContent = explain(error);
     const button = document.createElement("button");
     button.type = "button";
     button.className = "plain";
-    button.textContent = say(ended ? "signIn" : "retry");
-    button.addEventListener("click", () => (ended ? location.assign("/") : retry()));
+    button.textContent = say(word);
+    button.addEventListener("click", act);
     this.error.replaceChildren(text, button);
     this.error.hidden = false;
+  }
+
+  remedy(error, retry) {
+    if (error.status === 401) return ["signIn", () => location.assign("/")];
+    if (error.code === "context_length_exceeded") return ["new", newConversation];
+    return ["retry", retry];
   }
 
   async copyText() {
