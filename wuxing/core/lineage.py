@@ -29,11 +29,15 @@ class Node:
         """Raw data at the roots of the tree: the artifact that read it, its name, its digest; each once."""
         found = {}
         if self.artifact:
-            for name, digest in self.artifact.record["slice"]["inputs"].items():
+            card = _card(self.artifact).get("sources", [])
+            inputs = {} if card else self.artifact.record["slice"]["inputs"]
+            raw = list(inputs.items())
+            for source in card:
+                answers = [f"answers of {release}" for release in source.get("releases", [])]
+                names = answers or [source.get("package", source["name"])]
+                raw += [(name, source.get("sha256", "")) for name in names]
+            for name, digest in raw:
                 found[name] = {"artifact": self.id, "name": name, "digest": digest}
-            for source in _card(self.artifact).get("sources", []):
-                name = source.get("package", source["name"])
-                found[name] = {"artifact": self.id, "name": name, "digest": source.get("sha256", "")}
         lower = {(item["artifact"], item["name"]): item for node in self.parents for item in node.sources()}
         return [*found.values(), *lower.values()]
 

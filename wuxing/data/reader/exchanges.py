@@ -16,7 +16,13 @@ from wuxing.data.source_config import SourceConfig
 def read(source: SourceConfig, context: Context) -> Origin:
     """One row per exchange, in the order of the log; ready records, or the reason why one is none."""
     log = _log(source, context)
-    return Origin(_rows(log, source), {"exchanges": source.exchanges, "judged": source.judged or "up"}, ready=True)
+    said = {
+        "exchanges": source.exchanges,
+        "judged": source.judged or "up",
+        "releases": sorted({exchange.artifact for exchange in log.exchanges()}),
+        "sha256": digest(source, context),
+    }
+    return Origin(_rows(log, source), said, ready=True)
 
 
 def digest(source: SourceConfig, context: Context) -> str:
