@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections import Counter
 from itertools import takewhile
 from typing import TYPE_CHECKING
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 _AROUND = "\"'`<>()[]{}.,;:!?|=*_/\\“”‘’«»（）【】《》，。；：！？、~#&-+%"
 _CARD_STARTS = "23456"
+_NUMBERED = re.compile(r"(version\s+)?((?<!\S)[^\s\d]*\d\S*)", re.IGNORECASE)
+"""A word with a digit, and whether it is called a version."""
 
 
 def private_findings(text: str) -> Counter[str]:
@@ -21,11 +24,11 @@ def private_findings(text: str) -> Counter[str]:
     found: Counter[str] = Counter()
     if "@" in text:
         found["mail"] = sum(_is_mail(word) for word in text.split() if "@" in word)
-    words = text.split()
-    for before, word in zip(["", *words], words, strict=False):
-        if len(word) < 7 or not any(map(word.__contains__, "0123456789")):
+    for match in _NUMBERED.finditer(text):
+        before, word = match[1], match[2]
+        if len(word) < 7:
             continue
-        if word.count(".") >= 3 and before.lower() != "version":
+        if word.count(".") >= 3 and not before:
             found["ip"] += _is_address(word.strip(_AROUND))
         if len(word) >= 13 and sum(map(str.isdigit, word)) >= 13:
             found["card"] += _is_card(word.strip(_AROUND))
@@ -130,7 +133,8 @@ def near_twins(texts: pyarrow.Array, sampled: NDArray[np.int64], width: int) -> 
     documents = np.repeat(np.arange(len(texts)), sizes)
     every = np.uint32(1 + len(hashes) // 20_000_000)
     chosen = hashes % every == 0
-    pairs = np.unique(documents[chosen].astype(np.uint64) << np.uint64(32) | hashes[chosen].astype(np.uint64))
+    pairs = np.sort(documents[chosen].astype(np.uint64) << np.uint64(32) | hashes[chosen].astype(np.uint64))
+    pairs = pairs[np.diff(pairs, prepend=~pairs[:1]) != 0]
     documents, hashes = (pairs >> np.uint64(32)).astype(np.int64), pairs.astype(np.uint32)
     sizes = np.bincount(documents, minlength=len(texts))
     starts = np.cumsum(sizes) - sizes

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar
 
 from wuxing.core.context import Context
@@ -21,6 +22,7 @@ _SIGNS = "!-/:-@\\[-`{-~\u3000-\u303f\uff00-\uff0f\uff1a-\uff20\uff3b-\uff40\uff
 WORD = re.compile(f"[{_ALONE}][{_SIGNS}]*|[^\\s{_ALONE}]+")
 """A word with the signs that touch it."""
 _LETTER = re.compile(r"[^\W\d_]")
+_ASCII_WORD = re.compile("[a-z]+")
 _SYMBOL = re.compile("#|\u2026|\\.\\.\\.")
 _BULLET = re.compile("[\u2022\u2023\u25cf\u25e6\u2043*\u00b7-]")
 _ELLIPSIS = re.compile("(?:\u2026|\\.\\.\\.)$")
@@ -56,7 +58,7 @@ def statistics(text: str, language: str | None = None) -> Statistics:
     spaced = 2 * alone < len(words)
     lines = [line.strip() for line in text.split("\n") if line.strip()]
     count, line_count = max(1, len(words)), max(1, len(lines))
-    letters = sum(1 for word in words if _LETTER.search(word))
+    letters = sum(map(_has_letter, words))
     if language is None and not spaced:
         language = "zh"
     return Statistics(
@@ -64,18 +66,23 @@ def statistics(text: str, language: str | None = None) -> Statistics:
         mean_word_characters=sum(map(len, words)) / count if spaced else None,
         symbol_ratio=len(_SYMBOL.findall(text)) / count,
         alpha_ratio=letters / count,
-        stop_words=_stop_words(text, words, language),
+        stop_words=_stop_words(text, language),
         bullet_lines=sum(1 for line in lines if _BULLET.match(line)) / line_count,
         ellipsis_lines=sum(1 for line in lines if _ELLIPSIS.search(line)) / line_count,
         ended_lines=sum(1 for line in lines if line.endswith(_END)) / line_count,
     )
 
 
-def _stop_words(text: str, words: list[str], language: str | None) -> int | None:
+def _stop_words(text: str, language: str | None) -> int | None:
     known = STOP_WORDS.get(language or "")
     if known is None:
         return None
-    return len(known & (set(text) if language == "zh" else {word.lower().strip(".,;:!?\"'()") for word in words}))
+    return len(known & set(text if language == "zh" else _ASCII_WORD.findall(text.lower())))
+
+
+@lru_cache(maxsize=1 << 16)
+def _has_letter(word: str) -> bool:
+    return _LETTER.search(word) is not None
 
 
 class Quality:

@@ -70,8 +70,11 @@ class Repetition:
             return record
         characters = sum(map(len, words))
         for width, limit in ((2, c.max_top_2gram), (3, c.max_top_3gram), (4, c.max_top_4gram)):
-            if (share := top_share(words, width, characters)) > limit:
+            share = top_share(words, width, characters)
+            if share > limit:
                 return Drop(f"repeated_{width}gram", f"{share:.3g}")
+            if not share:
+                return record  # no run of this width occurs twice, so no longer one does
         for width, limit in ((5, c.max_repeated_5gram), (10, c.max_repeated_10gram)):
             if (share := repeated_share(words, width)) > limit:
                 return Drop(f"repeated_{width}gram", f"{share:.3g}")
