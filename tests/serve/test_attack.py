@@ -51,7 +51,7 @@ def wait_for(condition: Callable[[], bool], seconds: float) -> None:
 @pytest.fixture(scope="module")
 def strict(launch: Callable[..., Server]) -> Server:
     """A server with small limits."""
-    return launch(limits={"rows": 2, "waiting": 3, "requests_per_minute": 40, "body_seconds": 0.5})
+    return launch(limits={"rows": 2, "waiting": 3, "requests_per_minute": 40, "body_seconds": 0.5, "send_seconds": 0.5})
 
 
 # ---------------------------------------------------------------------------------------------------- who may ask
@@ -216,6 +216,20 @@ def test_slow_clients_are_hung_up_on(strict: Server) -> None:
         connection.close()
     with own.client() as client:
         assert client.post(CHAT, json=hello()).status_code == 200
+
+
+def test_a_client_that_stops_reading_is_let_go(strict: Server) -> None:
+    host, port = strict.url.removeprefix("http://").split(":")
+    lazy = socket.socket()
+    lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    lazy.connect((host, int(port)))
+    body = json.dumps(sing(n=5, max_tokens=1900, stream=True, logprobs=True))
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {strict.key}\r\nContent-Length: {len(body)}"
+    lazy.sendall(f"{head}\r\n\r\n{body}".encode())
+    wait_for(lambda: any('"event": "client too slow"' in line for line in strict.log), 20)
+    wait_for(lambda: strict.metric("wuxing_rows_in_use") == 0, 5)
+    assert strict.metric('wuxing_requests_total{path="/v1/chat/completions",status="499"}') >= 1
+    lazy.close()
 
 
 # ---------------------------------------------------------------------------------------------------- many at once
