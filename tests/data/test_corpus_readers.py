@@ -93,8 +93,22 @@ def test_broken_rows_have_reasons_and_the_rest_stays(tmp_path: Path) -> None:
         "broken_json",
     ]
     (tmp_path / "b.csv").write_text("a,b\n1,2\n3\n4,5,6\n7,8\n")
+    (tmp_path / "twice.csv").write_text("a,a\n1,2\n")
+    assert values(read(tmp_path / "twice.csv")) == ["broken_csv"]
     found = values(read(tmp_path / "b.csv"))
     assert found == [{"a": "1", "b": "2"}, "wrong_columns", "wrong_columns", {"a": "7", "b": "8"}]
+
+
+def test_a_yaml_bomb_is_no_text(tmp_path: Path) -> None:
+    """Nine levels of ten references each: a billion words, if anybody wrote them out."""
+    levels = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    levels += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
+    (tmp_path / "bomb.yaml").write_text("\n".join([*levels, "text: *a8", "meta: *a8"]))
+    source = SourceConfig.model_validate(
+        {"files": str(tmp_path / "bomb.yaml"), "fields": {"text": "text", "meta": ["meta"]}}
+    )
+    [row] = open_source(source, Context(home=tmp_path)).rows
+    assert Mapper(source).record(row) == Drop("no_text_in_field", "text holds a list")
 
 
 def test_a_file_cut_short_gives_what_it_holds_and_a_reason(tmp_path: Path) -> None:

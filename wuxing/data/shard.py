@@ -5,15 +5,18 @@ A shard depends on nothing but its rows and the recipe, so shards run in this pr
 
 from __future__ import annotations
 
+import signal
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wuxing.core.context import Context
+from wuxing.core.error import WuxingError
 from wuxing.core.record import Drop, Record
 from wuxing.data.clean import Cleaning, StepCount
 from wuxing.data.clean.privacy import Privacy
@@ -106,6 +109,7 @@ _worker: Worker | None = None
 
 def _start(config: CorpusConfig, home: Path, cache: Path) -> None:
     global _worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     _worker = Worker(config, Context(home=home, cache=cache))
 
 
@@ -131,5 +135,13 @@ def run_shards(
         for source, rows in tasks:
             ahead.append(pool.submit(_run, source, rows))
             if len(ahead) > 2 * workers:
-                yield ahead.popleft().result()
-        yield from (future.result() for future in ahead)
+                yield _result(ahead.popleft())
+        while ahead:
+            yield _result(ahead.popleft())
+
+
+def _result(future: Future[Shard]) -> Shard:
+    try:
+        return future.result()
+    except BrokenProcessPool as error:
+        raise WuxingError("a cleaning process was killed; memory may have run out", "Set workers: 1") from error

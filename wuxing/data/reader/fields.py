@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import date, time
+from decimal import Decimal
 from typing import Any
 
 from wuxing.core.error import WuxingError
@@ -74,7 +76,7 @@ class Mapper:
         name = f"{self.source.label}/{row.place}"
         if fields.text:
             text = self._filled(row.value, fields.text)
-            return text if isinstance(text, _Missing) else Record(name, self.source.label, text=text, meta=meta)
+            return Record(name, self.source.label, text=text, meta=meta) if isinstance(text, str) else text
         messages = self._messages(row.value, fields)
         if isinstance(messages, list):
             return Record(name, self.source.label, messages=messages, meta=meta)
@@ -87,25 +89,31 @@ class Mapper:
         else:
             assert fields.prompt and fields.reply
             prompt, reply = self._filled(value, fields.prompt), self._filled(value, fields.reply)
-            missing = next((part for part in (prompt, reply) if isinstance(part, _Missing)), None)
-            turns = missing or dialogue([prompt, reply])
+            lacking = next((part for part in (prompt, reply) if not isinstance(part, str)), None)
+            turns = lacking or dialogue([prompt, reply])
         if not fields.system or not isinstance(turns, list):
             return turns
         system = self._filled(value, fields.system)
-        return system if isinstance(system, _Missing) else [{"role": "system", "content": system}, *turns]
+        return [{"role": "system", "content": system}, *turns] if isinstance(system, str) else system
 
-    def _filled(self, value: Mapping[str, Any], template: str) -> str | _Missing:
+    def _filled(self, value: Mapping[str, Any], template: str) -> str | Drop | _Missing:
         """A field's text, or a template with its fields filled in and its outer space gone."""
         if not _FIELD.search(template):
-            found = self._value(value, template)
-            return found if isinstance(found, _Missing) else _text(found)
+            return self._text(value, template)
         parts: list[str] = []
         for number, piece in enumerate(_FIELD.split(template)):
-            found = self._value(value, piece) if number % 2 else piece
-            if isinstance(found, _Missing):
+            found = self._text(value, piece) if number % 2 else piece
+            if not isinstance(found, str):
                 return found
-            parts.append(_text(found))
+            parts.append(found)
         return "".join(parts).strip()
+
+    def _text(self, value: Mapping[str, Any], name: str) -> str | Drop | _Missing:
+        """A field that is one value, as text; a list or bytes would only look like text."""
+        found = self._value(value, name)
+        if isinstance(found, list | Mapping | bytes):
+            return Drop("no_text_in_field", f"{name} holds a {type(found).__name__}")
+        return found if isinstance(found, _Missing) else _text(found)
 
     def _value(self, value: Mapping[str, Any], name: str) -> Any:
         """A field by name or by dotted path; the recipe's `fill` where it is absent, null or blank."""
@@ -174,7 +182,7 @@ def _turn(turn: Any, number: int) -> dict[str, str] | Drop:
             return Drop("unknown_role", f"turn {number}: {str(turn.get('role', turn.get('from')))[:40]}")
     else:
         role, content = ("user", "assistant")[number % 2], turn
-    if isinstance(content, list | Mapping) or content is None:
+    if isinstance(content, list | Mapping | bytes) or content is None:
         return Drop("no_text_in_turn", f"turn {number} holds a {type(content).__name__}")
     text = _text(content)
     return {"role": role, "content": text} if text.strip() else Drop("empty_turn", f"turn {number}")
@@ -190,6 +198,8 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, float):
         return value if abs(value) < float("inf") else str(value)
+    if isinstance(value, date | time | Decimal):
+        return str(value)
     if isinstance(value, list) and all(isinstance(item, str | int | bool) for item in value):
         return value[:100]
     return f"<{type(value).__name__}>"

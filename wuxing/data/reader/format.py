@@ -151,6 +151,9 @@ def _separated(delimiter: str) -> Callable[[BinaryIO, SourceConfig], Iterator[Va
                     continue
                 if names is None:
                     names = line
+                    if len(set(names)) < len(names):
+                        yield number, Drop("broken_csv", f"two columns have one name: {', '.join(names)[:100]}")
+                        return
                     continue
                 fits = len(line) == len(names)
                 detail = f"{len(line)} columns, the first line names {len(names)}"

