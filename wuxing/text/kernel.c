@@ -27,6 +27,18 @@ static const range separators[] = {{0x80, 0xA9},     {0xAB, 0xB4},     {0xB6, 0x
                                    {0xFF1A, 0xFF20}, {0xFF3B, 0xFF40}, {0xFF5B, 0xFF65}, {0xFFF0, 0xFFFF},
                                    {0x1F000, 0x1FAFF}};
 
+/* ASCII letters, lower-cased, and digits; 0 for separators. */
+static const unsigned char plain[128] = {
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 0, 0, 0, 0, 0, 0,
+    0, 'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j', 'k', 'l', 'm', 'n', 'o',
+    'p', 'q', 'r', 's', 't', 'u', 'v', 'w', 'x', 'y', 'z', 0, 0, 0, 0, 0,
+    0, 'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j', 'k', 'l', 'm', 'n', 'o',
+    'p', 'q', 'r', 's', 't', 'u', 'v', 'w', 'x', 'y', 'z', 0, 0, 0, 0, 0,
+};
+
 static int within(const range *ranges, int count, uint32_t point)
 {
     for (int i = 0; i < count; i++)
@@ -37,10 +49,6 @@ static int within(const range *ranges, int count, uint32_t point)
 
 static int kind_of(uint32_t point)
 {
-    if (point < 0x80) {
-        uint32_t lower = point | 0x20;
-        return (lower >= 'a' && lower <= 'z') || (point >= '0' && point <= '9') ? LETTER : SEPARATOR;
-    }
     if (point < 0x250)
         return within(separators, 6, point) ? SEPARATOR : LETTER;
     if (within(alone, sizeof alone / sizeof *alone, point))
@@ -65,8 +73,6 @@ static uint32_t point_at(const unsigned char *at, int length)
 
 static uint32_t add_byte(uint32_t hash, unsigned char byte) /* FNV-1a */
 {
-    if (byte >= 'A' && byte <= 'Z')
-        byte |= 0x20;
     return (hash ^ byte) * 16777619u;
 }
 
@@ -77,6 +83,17 @@ static int next_token(const unsigned char **at, const unsigned char *end, uint32
     uint32_t h = 2166136261u;
     int open = 0;
     while (p < end) {
+        if (*p < 0x80) {
+            unsigned char letter = plain[*p];
+            if (!letter && open)
+                break;
+            if (letter) {
+                h = add_byte(h, letter);
+                open = 1;
+            }
+            p++;
+            continue;
+        }
         int length = length_of(*p);
         if (end - p < length)
             break;
