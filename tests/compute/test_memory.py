@@ -51,7 +51,7 @@ def test_the_plan_grows_with_what_costs() -> None:
     base = plan_memory(config, 5_000_000, 4096, 512)
     assert plan_memory(config, 5_000_000, 8192, 512).activations > 1.9 * base.activations
     assert plan_memory(config, 5_000_000, 4096, 512, optimizer_bytes=4).peak == base.peak - 20_000_000
-    assert plan_memory(config, 5_000_000, 4096, 512, matmul_bytes=4).activations > 1.3 * base.activations
+    assert plan_memory(config, 5_000_000, 4096, 512, matmul_bytes=4).activations > 1.2 * base.activations
 
 
 def test_flops_of_a_step_are_those_that_pytorch_counts() -> None:

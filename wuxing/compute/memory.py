@@ -15,6 +15,8 @@ from wuxing.core.error import WuxingError
 
 LOSS_LOGITS = 1 << 21
 """Logits that the loss holds at once."""
+SHORT_ROW = 512
+"""Up to this length a CPU keeps the attention weights in bf16 (`model/fused.py`)."""
 RESERVE_BYTES = 256 * 2**20
 """Left for PyTorch itself, its work buffers and the data's pages."""
 _GROUPS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
@@ -67,7 +69,11 @@ def plan_memory(
     """
     rows = max(1, piece_tokens // length_tokens)
     layers, vocabulary = int(shape["num_hidden_layers"]), int(shape["vocab_size"])
-    mask = rows * length_tokens**2 * matmul_bytes if packed else 0
+    squares = rows * length_tokens**2 * matmul_bytes
+    short = matmul_bytes == 2 and length_tokens <= SHORT_ROW
+    heads = int(shape["num_attention_heads"])
+    mixed = piece_tokens * heads * int(shape["head_dim"]) * matmul_bytes
+    attention = squares * packed + (layers * (squares * heads + mixed) if short else 0)
     loss_tokens = max(64, LOSS_LOGITS // vocabulary)
     head = vocabulary * int(shape["hidden_size"])
     return MemoryPlan(
@@ -77,7 +83,7 @@ def plan_memory(
         optimizer=optimizer_bytes * parameters,
         casts=parameters * matmul_bytes if matmul_bytes < 4 else 0,
         activations=piece_tokens * (layers * activation_bytes(shape, matmul_bytes) + 4 * int(shape["hidden_size"]))
-        + mask,
+        + attention,
         loss=3 * 4 * loss_tokens * vocabulary + 4 * head + 2 * piece_tokens * int(shape["hidden_size"]) * 4,
     )
 

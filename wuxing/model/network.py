@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wuxing.model.fused import gated, rms_norm, rotate
+from wuxing.model.fused import attend, gated, rms_norm, rotate
 from wuxing.model.rope import rope_tables
 
 
@@ -55,14 +55,7 @@ class Attention(nn.Module):
         if self.normed:
             q_BTHC, k_BTKC = self.q_norm(q_BTHC), self.k_norm(k_BTKC)
         q_BTHC, k_BTKC = (rotate(x, cos, sin, v_BTKC.dtype) for x in (q_BTHC, k_BTKC))
-        mixed_BHTC = F.scaled_dot_product_attention(
-            q_BTHC.transpose(1, 2),
-            k_BTKC.transpose(1, 2),
-            v_BTKC.transpose(1, 2),
-            attn_mask=mask,
-            is_causal=mask is None,
-            enable_gqa=self.heads != self.kv_heads,
-        )
+        mixed_BHTC = attend(q_BTHC.transpose(1, 2), k_BTKC.transpose(1, 2), v_BTKC.transpose(1, 2), mask)
         return self.o_proj(mixed_BHTC.transpose(1, 2).reshape(rows, tokens, -1))
 
 
