@@ -223,7 +223,7 @@ def test_a_client_that_stops_reading_is_let_go(strict: Server) -> None:
     lazy = socket.socket()
     lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     lazy.connect((host, int(port)))
-    body = json.dumps(sing(n=5, max_tokens=1900, stream=True, logprobs=True))
+    body = json.dumps(sing(n=2, max_tokens=1900, stream=True, logprobs=True))
     head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {strict.key}\r\nContent-Length: {len(body)}"
     lazy.sendall(f"{head}\r\n\r\n{body}".encode())
     wait_for(lambda: any('"event": "client too slow"' in line for line in strict.log), 20)
@@ -279,7 +279,7 @@ def test_a_stop_drains_what_runs_and_the_log_tells_no_secret(launch: Callable[..
         client.post(CHAT, content=b'{"xyzzy-secret-prompt": ')
         client.get(own.page)
         client.post("/session", data={"key": own.key})
-    with own.client() as client, client.stream("POST", CHAT, json=sing(max_tokens=1500, stream=True)) as stream:
+    with own.client() as client, client.stream("POST", CHAT, json=sing(max_tokens=700, stream=True)) as stream:
         lines = stream.iter_lines()
         next(lines)
         own.process.send_signal(signal.SIGTERM)
@@ -287,7 +287,7 @@ def test_a_stop_drains_what_runs_and_the_log_tells_no_secret(launch: Callable[..
         assert text[-1]["choices"][0]["finish_reason"] == "length"
     assert own.process.wait(20) == 0
     first, kept = ExchangeLog(own.home, "tiny").exchanges()
-    assert kept.signals["reply_tokens"] == 1500 and kept.finish == "length"
+    assert kept.signals["reply_tokens"] == 700 and kept.finish == "length"
     text = "\n".join(own.log)
     for secret_text in ("xyzzy", first.reply, own.key, own.page.split("ticket=")[1]):
         assert secret_text not in text
@@ -314,13 +314,13 @@ def test_killed_while_writing_and_started_again(launch: Callable[..., Server]) -
             except httpx.TransportError:
                 return 0
 
-        asked = [pool.submit(ask, n) for n in range(400)]
-        wait_for(lambda: sum(one.done() for one in asked) > 60, 20)
+        asked = [pool.submit(ask, n) for n in range(200)]
+        wait_for(lambda: sum(one.done() for one in asked) > 40, 20)
         os.kill(own.process.pid, signal.SIGKILL)
         answered = sum(one.result() == 200 for one in asked)
     log = ExchangeLog(own.home, "tiny")
     kept = len(list(log.exchanges()))
-    assert kept >= answered >= 60  # what was answered was on disk first
+    assert kept >= answered >= 40  # what was answered was on disk first
     (path,) = log.files()
     with open(path, "ab") as file:
         file.write(b'{"id": "chatcmpl-cut", "time": "2026')
