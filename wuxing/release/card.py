@@ -23,32 +23,15 @@ def model_card(
 ) -> str:
     """Markdown with the front matter that Hugging Face reads."""
     metrics: Mapping[str, Any] = results["models"][evaluated]["metrics"]
-    front = {
-        "license": license,
-        "library_name": "transformers",
-        "pipeline_tag": "text-generation",
-        "tags": ["wuxing", network_config["model_type"]],
-        "model-index": [
-            {
-                "name": name,
-                "results": [
-                    {
-                        "task": {"type": "text-generation"},
-                        "dataset": {"type": metric.partition("/")[2], "name": metric.partition("/")[2]},
-                        "metrics": [{"type": metric.partition("/")[0], "value": round(figure["value"], 4)}],
-                    }
-                    for metric, figure in metrics.items()
-                ],
-            }
-        ],
-    }
     rows = [
         f"| {metric} | {figure['value']:.4g} | {figure['low']:.4g} to {figure['high']:.4g} | {figure['n']} |"
         for metric, figure in metrics.items()
     ]
     lines = [
         "---",
-        yaml.safe_dump(front, sort_keys=False, allow_unicode=True).rstrip(),
+        yaml.safe_dump(
+            _front_matter(name, license, network_config, metrics), sort_keys=False, allow_unicode=True
+        ).rstrip(),
         "---",
         f"# {name}",
         "",
@@ -93,3 +76,27 @@ def _parity_lines(parity: Mapping[str, Any]) -> list[str]:
             f"{logits['top1_agreement']:.2%} of {logits['positions']} positions"
         )
     return lines
+
+
+def _front_matter(
+    name: str, license: str, network_config: Mapping[str, Any], metrics: Mapping[str, Any]
+) -> dict[str, Any]:
+    return {
+        "license": license,
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["wuxing", network_config["model_type"]],
+        "model-index": [
+            {
+                "name": name,
+                "results": [
+                    {
+                        "task": {"type": "text-generation"},
+                        "dataset": {"type": metric.partition("/")[2], "name": metric.partition("/")[2]},
+                        "metrics": [{"type": metric.partition("/")[0], "value": round(figure["value"], 4)}],
+                    }
+                    for metric, figure in metrics.items()
+                ],
+            }
+        ],
+    }
