@@ -11,7 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
+from wuxing.core.yaml import parse
+
+ROOT = Path(__file__).parents[2]
 RECIPE = """name: sums
 seed: 7
 steps:
@@ -133,7 +137,11 @@ def test_schema_names_every_kind_and_its_keys(wuxing: Verb) -> None:
     schema = answer(wuxing("schema"))
     step = schema["properties"]["steps"]["additionalProperties"]["properties"]["make"]["enum"]
     assert {"corpus", "tokenizer", "task", "model", "evaluation", "report", "release"} <= set(step)
-    assert schema["$defs"]["tokenizer"]["properties"]["vocab_size"]["description"]
+    recipe = parse((ROOT / "recipes" / "first-model.yaml").read_text(encoding="utf-8"), "first-model")[0]
+    checker = Draft202012Validator(schema)
+    assert list(checker.iter_errors(recipe)) == []
+    recipe["steps"]["base"]["bugdet"] = 1
+    assert "bugdet" in next(checker.iter_errors(recipe)).message
 
 
 def test_doctor_reads_this_machine(wuxing: Verb) -> None:

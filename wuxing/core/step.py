@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from wuxing.core.artifact import Artifact
 from wuxing.core.context import Context
@@ -23,6 +25,44 @@ class Config(BaseModel):
 def plumbing(default: Any, **options: Any) -> Any:
     """A field that says how or where, never what: it does not enter the fingerprint."""
     return Field(default, json_schema_extra={"fingerprint": False}, **options)
+
+
+class Choice(Config):
+    """One of several things, each with its settings: `{grpo: {clip: 0.2}}`, or its bare name for the defaults."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_name(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {value: {}}
+        if isinstance(value, dict):
+            return {name: {} if settings is None else settings for name, settings in value.items()}
+        return value
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if len(self.model_fields_set) != 1:
+            given = " and ".join(sorted(self.model_fields_set)) or "none"
+            *others, last = type(self).model_fields
+            raise ValueError(f"one of {', '.join(others)} or {last} must stand here; {given} given")
+        return self
+
+    @property
+    def chosen(self) -> str:
+        """The name of the one that was chosen."""
+        return next(iter(self.model_fields_set))
+
+    @property
+    def settings(self) -> Config:
+        """The settings of the one that was chosen."""
+        found: Config = getattr(self, self.chosen)
+        return found
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        written = handler.resolve_ref_schema(handler(schema))
+        written["minProperties"] = written["maxProperties"] = 1
+        return {"anyOf": [{"enum": list(cls.model_fields)}, written]}
 
 
 class StepConfig(Config):
@@ -125,6 +165,8 @@ def content_of(config: BaseModel) -> dict[str, Any]:
 
 
 def _content(value: Any) -> Any:
+    if isinstance(value, Choice):
+        return {value.chosen: content_of(value.settings)}
     if isinstance(value, BaseModel):
         return content_of(value)
     if isinstance(value, list | tuple):

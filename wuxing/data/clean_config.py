@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from wuxing.core.step import Config
+from wuxing.core.step import Choice, Config
 
 PrivateKind = Literal["mail", "phone", "ip", "card", "id_cn", "key"]
 PRIVATE_KINDS: tuple[PrivateKind, ...] = ("mail", "phone", "ip", "card", "id_cn", "key")
@@ -90,7 +90,7 @@ class PrivacyConfig(Config):
     """mail, phone, ip (not of the machine itself), card (with Luhn's digit), id_cn (with its check digit), key."""
 
 
-class CleanStep(Config):
+class CleanStep(Choice):
     """One cleaning step: exactly one of these names, with its settings; a bare name takes the settings' defaults."""
 
     repair: RepairConfig | None = None
@@ -99,29 +99,3 @@ class CleanStep(Config):
     quality: QualityConfig | None = None
     repetition: RepetitionConfig | None = None
     privacy: PrivacyConfig | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _bare_name(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return {value: {}}
-        if isinstance(value, dict):
-            return {name: {} if settings is None else settings for name, settings in value.items()}
-        return value
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> CleanStep:
-        if len(self.model_fields_set) != 1:
-            raise ValueError(f"a cleaning step has one name; this one has {sorted(self.model_fields_set) or 'none'}")
-        return self
-
-    @property
-    def step(self) -> str:
-        """The step's name."""
-        return next(iter(self.model_fields_set))
-
-    @property
-    def settings(self) -> Config:
-        """The step's settings."""
-        found: Config = getattr(self, self.step)
-        return found

@@ -44,7 +44,7 @@ class Spool:
     _files: ExitStack = field(default_factory=ExitStack)
 
     def __post_init__(self) -> None:
-        self.steps = [StepCount(step.step) for step in self.config.clean]
+        self.steps = [StepCount(step.chosen) for step in self.config.clean]
 
     def __enter__(self) -> Spool:
         import pyarrow as pa

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
-from wuxing.core.step import Config, StepConfig, plumbing
+from wuxing.core.step import Choice, Config, StepConfig, plumbing
 from wuxing.model.architecture import Architecture
 from wuxing.objective.grpo import Grpo
 from wuxing.objective.next_token import NextToken
@@ -79,24 +79,13 @@ class Rollout(Config):
     """Divide advantages by the group's deviation; without it, groups near certainty weigh less (Liu et al. 2025)."""
 
 
-class ObjectiveConfig(Config):
+class ObjectiveConfig(Choice):
     """Exactly one objective: by its name alone, or with settings below it."""
 
     next_token: NextToken | None = None
     """Predict the next token: pretraining and supervised tuning."""
     grpo: Grpo | None = None
     """Group-relative policy optimisation on a task."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _named(cls, value: Any) -> Any:
-        return {value: {}} if isinstance(value, str) else value
-
-    @model_validator(mode="after")
-    def _one(self) -> ObjectiveConfig:
-        if (self.next_token is None) == (self.grpo is None):
-            raise ValueError("an objective is one of next_token or grpo")
-        return self
 
 
 class ModelConfig(StepConfig):

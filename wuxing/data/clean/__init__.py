@@ -66,7 +66,7 @@ class Cleaning:
 
     def __init__(self, steps: Sequence[CleanStep], context: Context):
         self.cleaners = [_cleaner(step, context) for step in steps]
-        self.counts = [StepCount(s.step, found=c.found) for s, c in zip(steps, self.cleaners, strict=True)]
+        self.counts = [StepCount(s.chosen, found=c.found) for s, c in zip(steps, self.cleaners, strict=True)]
 
     def clean(self, record: Record) -> Record | Drop:
         """Through all steps, up to the first that drops it."""
@@ -84,5 +84,5 @@ class Cleaning:
 
 
 def _cleaner(step: CleanStep, context: Context) -> Cleaner:
-    cleaner: Cleaner = import_module(CLEANERS[step.step]).build(step.settings, context)
+    cleaner: Cleaner = import_module(CLEANERS[step.chosen]).build(step.settings, context)
     return cleaner
