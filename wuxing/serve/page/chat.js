@@ -136,6 +136,7 @@ class MessageView {
     const facts = [artifact];
     if (tokens) facts.push(say("tokens", { count: tokens }));
     if (rate) facts.push(say("speed", { rate: rate < 10 ? rate.toFixed(1) : Math.round(rate) }));
+    if (!this.text.textContent.trim()) facts.push(say("empty"));
     if (finish === "length") facts.push(say("cut"));
     if (finish === "cancelled") facts.push(say("stopped"));
     this.facts.textContent = facts.filter(Boolean).join(" · ");
