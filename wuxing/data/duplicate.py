@@ -77,7 +77,8 @@ def _buckets(columns: NDArray[np.uint32]) -> list[NDArray[np.int64]]:
     changes = np.flatnonzero(rows[order][1:] != rows[order][:-1]) + 1
     starts = np.concatenate([[0], changes])
     ends = np.concatenate([changes, [len(rows)]])
-    return [order[start:end] for start, end in zip(starts, ends, strict=True) if end - start > 1]
+    several = np.flatnonzero(ends - starts > 1)
+    return [order[starts[group] : ends[group]] for group in several]
 
 
 def _link(signatures: NDArray[np.uint32], bucket: NDArray[np.int64], jaccard: float, root: NDArray[np.int64]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections import Counter
+from collections.abc import Callable, Iterable
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
@@ -118,37 +119,60 @@ def _script(point: int) -> str:
     return next((name for bound, name in _SCRIPTS if point < bound), "other")
 
 
-def near_twins(texts: pyarrow.Array, sampled: NDArray[np.int64], width: int) -> NDArray[np.float64]:
+def near_twins(
+    texts: Callable[[], Iterable[pyarrow.Array]], sampled: NDArray[np.int64], width: int
+) -> NDArray[np.float64]:
     """For each sampled document the largest exact Jaccard similarity of its shingle set with any other document's.
 
-    An inverted index over all shingles, no MinHash.  Above 20 million shingles only every n-th hash is used, which
-    leaves the expected similarity as it is.
+    An inverted index over the shingles of the sample, no MinHash; `texts` gives the documents in chunks, twice.  Only
+    the sample's shingles are held in memory.
     """
+    import numpy as np
+
+    mine = _sample_pairs(texts(), sampled, width)
+    order = np.argsort(mine.astype(np.uint32), kind="stable")
+    hashes, owners = mine.astype(np.uint32)[order], (mine >> np.uint64(32)).astype(np.int64)[order]
+    my_sizes = np.bincount(owners, minlength=len(sampled))
+    best, first = np.zeros(len(sampled)), 0
+    for chunk in texts():
+        count = len(chunk)
+        pairs = _pairs(chunk, width)
+        documents, theirs = (pairs >> np.uint64(32)).astype(np.int64), pairs.astype(np.uint32)
+        sizes = np.bincount(documents, minlength=count)
+        left = np.searchsorted(hashes, theirs, side="left")
+        repeats = np.searchsorted(hashes, theirs, side="right") - left
+        places = np.repeat(left - np.cumsum(repeats) + repeats, repeats) + np.arange(repeats.sum())
+        cells = owners[places] * count + np.repeat(documents, repeats)
+        shared = np.bincount(cells, minlength=len(sampled) * count).reshape(len(sampled), count)
+        similar = shared / np.maximum(1, my_sizes[:, None] + sizes[None, :] - shared)
+        inside = np.flatnonzero((sampled >= first) & (sampled < first + count))
+        similar[inside, sampled[inside] - first] = 0.0
+        best = np.maximum(best, similar.max(axis=1, initial=0.0))
+        first += count
+    return best
+
+
+def _pairs(texts: pyarrow.Array, width: int) -> NDArray[np.uint64]:
+    """Document number and shingle in one value each, sorted, without repeats."""
     import numpy as np
 
     from wuxing.text.kernel import shingles
 
     hashes, ends = shingles(texts, width)
-    sizes = np.diff(ends, prepend=0)
-    documents = np.repeat(np.arange(len(texts)), sizes)
-    every = np.uint32(1 + len(hashes) // 20_000_000)
-    chosen = hashes % every == 0
-    pairs = np.sort(documents[chosen].astype(np.uint64) << np.uint64(32) | hashes[chosen].astype(np.uint64))
-    pairs = pairs[np.diff(pairs, prepend=~pairs[:1]) != 0]
-    documents, hashes = (pairs >> np.uint64(32)).astype(np.int64), pairs.astype(np.uint32)
-    sizes = np.bincount(documents, minlength=len(texts))
-    starts = np.cumsum(sizes) - sizes
-    order = np.argsort(hashes, kind="stable")
-    sorted_hashes, sorted_documents = hashes[order], documents[order]
-    best = np.zeros(len(sampled))
-    for number, document in enumerate(sampled):
-        mine = hashes[starts[document] : starts[document] + sizes[document]]
-        if not len(mine):
-            continue
-        left = np.searchsorted(sorted_hashes, mine, side="left")
-        right = np.searchsorted(sorted_hashes, mine, side="right")
-        others = np.concatenate([sorted_documents[a:b] for a, b in zip(left, right, strict=True)])
-        shared = np.bincount(others, minlength=len(texts)).astype(np.float64)
-        shared[document] = 0
-        best[number] = (shared / (sizes + sizes[document] - shared)).max()
-    return best
+    documents = np.repeat(np.arange(len(texts), dtype=np.uint64), np.diff(ends, prepend=0))
+    values = np.sort(documents << np.uint64(32) | hashes.astype(np.uint64))
+    return values[np.diff(values, prepend=~values[:1]) != 0]
+
+
+def _sample_pairs(texts: Iterable[pyarrow.Array], sampled: NDArray[np.int64], width: int) -> NDArray[np.uint64]:
+    """`_pairs` of the sampled documents, numbered by their place in the sample."""
+    import numpy as np
+
+    parts, first = [np.empty(0, np.uint64)], 0
+    for chunk in texts:
+        inside = np.flatnonzero((sampled >= first) & (sampled < first + len(chunk)))
+        if len(inside):
+            offset = np.uint64(int(inside[0])) << np.uint64(32)
+            parts.append(_pairs(chunk.take(sampled[inside] - first), width) + offset)
+        first += len(chunk)
+    return np.concatenate(parts)
