@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export WUXING_TEST_DATA ?= $(abspath ../shared/data)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install install-dev demo test check format bench torture docs browser clean
+.PHONY: help install install-dev demo test check format bench torture docs system clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,8 +28,8 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 demo: install  ## one model's whole life on real data, in under ten minutes on two cores
 	$(BIN)/wuxing run recipes/first-model.yaml
 
-test: install-dev browser  ## the test suite
-	$(BIN)/pytest
+test: install-dev system  ## the test suite
+	PATH=$(abspath $(BIN)):$$PATH $(BIN)/pytest
 
 check: install-dev  ## ruff, mypy, floors and budgets
 	$(BIN)/ruff check wuxing tests benchmarks docs
@@ -50,8 +50,8 @@ torture: install-dev  ## kill the whole recipe at random instants; compare every
 docs: install  ## write docs/reference and the pictures of README anew
 	$(BIN)/python docs/reference.py
 
-browser:  ## the browser that the page tests drive, where it is missing
-	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || sh docs/install_browser.sh
+system: install-dev  ## the browser and promtool that the tests drive, where they are missing
+	@sh tests/install_system.sh $(BIN)
 
 clean:  ## remove everything that make made, except the store
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -90,7 +90,7 @@ def watch(
 
     def look() -> Watch:
         since = None if hours is None else datetime.now(UTC) - timedelta(hours=hours)
-        return watch_release(store.home, found.name, reference, since)
+        return watch_release(store.home, found.name, reference, since, artifact=found.id)
 
     if not live:
         seen = look()
