@@ -17,7 +17,7 @@ RULES = ROOT / "wuxing" / "monitor" / "rules.yaml"
 def test_promtool() -> None:
     promtool = shutil.which("promtool")
     if promtool is None:
-        pytest.skip("promtool is missing: apt-get install prometheus")
+        pytest.fail("promtool is missing: sh tests/install_system.sh .venv/bin")
     done = subprocess.run(
         [promtool, "test", "rules", "rules_test.yaml"], cwd=Path(__file__).parent, capture_output=True
     )
