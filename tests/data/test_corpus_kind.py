@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import gzip
 import json
+import subprocess
+import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
@@ -263,3 +267,33 @@ def test_an_emptied_train_split_is_caught(finished: tuple[Path, CorpusConfig]) -
     directory, config = finished
     write_records(directory, "train", [])
     assert judged(directory, config)["not_empty"] == "failed"
+
+
+def test_workers_leave_with_a_killed_parent(data_directory: Path, tmp_path: Path) -> None:
+    path = messy(tmp_path, data_directory, 3000)
+    program = (
+        "import json, sys\n"
+        "from pathlib import Path\n"
+        "from wuxing.core.context import Context\n"
+        "from wuxing.core.step import Draft\n"
+        "from wuxing.data.corpus_kind import CorpusKind\n"
+        "config = CorpusKind.Config.model_validate(json.loads(sys.argv[1]))\n"
+        "place = Path(sys.argv[2])\n"
+        "CorpusKind().make(config, {}, Draft(place, 'corpus', 'x', '0' * 64, 7), Context(home=place))\n"
+    )
+    (tmp_path / "out").mkdir()
+    config = json.dumps({"make": "corpus", **recipe(path, workers=2)})
+    parent = subprocess.Popen([sys.executable, "-c", program, config, str(tmp_path / "out")])
+
+    def children() -> list[psutil.Process]:
+        found = psutil.Process(parent.pid).children(recursive=True)
+        return [p for p in found if "spawn_main" in " ".join(p.cmdline())]
+
+    deadline = time.monotonic() + 60
+    while len(children()) < 2:
+        assert parent.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    workers = children()
+    parent.kill()
+    parent.wait()
+    assert psutil.wait_procs(workers, timeout=30)[1] == []

@@ -5,7 +5,10 @@ A shard depends on nothing but its rows and the recipe, so shards run in this pr
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
+import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -107,10 +110,18 @@ def cut(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
 _worker: Worker | None = None
 
 
-def _start(config: CorpusConfig, home: Path, cache: Path) -> None:
+def _start(config: CorpusConfig, home: Path, cache: Path, parent: int) -> None:
     global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
     _worker = Worker(config, Context(home=home, cache=cache))
+
+
+def _leave_with(parent: int) -> None:
+    """End this worker when its parent is gone: a killed parent cannot say good-bye, and its queue never ends."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 def _run(source: int, rows: Sequence[Row]) -> Shard:
@@ -128,7 +139,7 @@ def run_shards(
         return
     import multiprocessing
 
-    start = (config, context.home, context.cache_directory)
+    start = (config, context.home, context.cache_directory, os.getpid())
     spawn = multiprocessing.get_context("spawn")  # forking a process that holds threads of torch or Arrow can hang
     with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_start, initargs=start) as pool:
         ahead: deque[Future[Shard]] = deque()
