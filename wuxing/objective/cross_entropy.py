@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -19,9 +20,20 @@ SLICE_LOGITS = 1 << 21
 """Logits of one slice: 8 MiB in fp32, which the last-level cache holds; half or twice as many are slower by a fifth."""
 
 
+ROUND_TO = 64
+"""Products get a multiple of so many rows: oneDNN keeps a kernel for every shape it has met, some megabyte each, and
+the number of tokens that teach differs from step to step."""
+
+
 def slice_tokens(vocabulary: int) -> int:
     """How many tokens go through at once."""
-    return max(64, SLICE_LOGITS // vocabulary)
+    return max(ROUND_TO, SLICE_LOGITS // vocabulary)
+
+
+def rounded(rows: Tensor, dtype: torch.dtype) -> Tensor:
+    """`rows` in another type, with rows of zeros up to a multiple of `ROUND_TO`."""
+    missing = -len(rows) % ROUND_TO
+    return F.pad(rows.to(dtype), (0, 0, 0, missing)) if missing else rows.to(dtype)
 
 
 def matmul_dtype(hidden: Tensor) -> torch.dtype:
@@ -48,9 +60,9 @@ class _NatsSum(torch.autograd.Function):
             correct = torch.zeros((), dtype=torch.int64, device=hidden_ND.device)
             step = slice_tokens(vocabulary)
             for start in range(0, len(labels_N), step):
-                hidden = hidden_ND[start : start + step].to(dtype)
+                hidden = rounded(hidden_ND[start : start + step], dtype)
                 labels = labels_N[start : start + step]
-                logits = (hidden @ head.T).float()
+                logits = (hidden @ head.T)[: len(labels)].float()
                 top = logits.amax(-1, keepdim=True)
                 logits.sub_(top)
                 taken = logits.gather(-1, labels[:, None])
@@ -71,7 +83,8 @@ class _NatsSum(torch.autograd.Function):
                     if smoothing:
                         grad.sub_(smoothing / vocabulary)
                     grad = grad.to(dtype).scatter_(-1, labels[:, None], at_label.to(dtype))
-                    grad_hidden[start : start + step] = grad @ head
+                    grad = rounded(grad, dtype)
+                    grad_hidden[start : start + step] = (grad @ head)[: len(labels)]
                     grad_head += grad.T @ hidden
         ctx.save_for_backward(grad_hidden, grad_head)
         ctx.head_dtype = head_VD.dtype
@@ -112,7 +125,7 @@ class _TokenLogprobs(torch.autograd.Function):
             step = slice_tokens(head_VD.shape[0])
             for start in range(0, len(labels_N), step):
                 place = slice(start, start + step)
-                logits = (hidden_ND[place].to(dtype) @ head.T).float()
+                logits = (rounded(hidden_ND[place], dtype) @ head.T)[: len(labels_N[place])].float()
                 lse = logits.logsumexp(-1)
                 lse_N[place] = lse
                 logprobs_N[place] = logits.gather(-1, labels_N[place, None]).squeeze(-1) - lse
@@ -134,12 +147,12 @@ class _TokenLogprobs(torch.autograd.Function):
             step = slice_tokens(head_VD.shape[0])
             for start in range(0, len(labels_N), step):
                 place = slice(start, start + step)
-                hidden = hidden_ND[place].to(ctx.dtype)
-                logits = (hidden @ head.T).float()
+                hidden = rounded(hidden_ND[place], ctx.dtype)
+                logits = (hidden @ head.T)[: len(labels_N[place])].float()
                 grad = logits.sub_(lse_N[place, None]).exp_().neg_()
                 grad.scatter_add_(-1, labels_N[place, None], torch.ones_like(lse_N[place, None]))
-                grad = grad.mul_(grad_N[place, None]).to(ctx.dtype)
-                grad_hidden[place] = grad @ head
+                grad = rounded(grad.mul_(grad_N[place, None]), ctx.dtype)
+                grad_hidden[place] = (grad @ head)[: len(labels_N[place])]
                 grad_head += grad.T @ hidden
         return grad_hidden, grad_head.to(head_VD.dtype), None
 

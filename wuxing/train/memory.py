@@ -73,6 +73,7 @@ def refuse_without_memory(
     checkpoint = 4 * parameters + state
     kept = 2 * step * shape["num_hidden_layers"] * shape["num_key_value_heads"] * shape["head_dim"]
     engine = width * (parameters + kept) if config.rollout is not None else 0
-    plan = replace(plan, optimizer=state + checkpoint + engine)
+    reference = 4 * parameters if config.objective.grpo is not None and config.objective.grpo.kl else 0
+    plan = replace(plan, optimizer=state + checkpoint + engine + reference)
     refuse_too_large(plan, None if device.type == "cpu" else torch.cuda.mem_get_info(device)[0])
     return plan.peak

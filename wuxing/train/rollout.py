@@ -32,8 +32,8 @@ from wuxing.task.task import Example, Task
 from wuxing.text.tokenizer import Tokenizer
 from wuxing.train.config import Rollout
 
-ROUND_TO = 8
-"""Rows are padded to a multiple of so many tokens."""
+ROUND_TO = 16
+"""Batches have a multiple of so many rows and tokens: oneDNN keeps a kernel for every shape that it has met."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,8 @@ class Rollouts:
 
     def _batch(self, judged: list[Judged]) -> Batch:
         longest = max(len(one.prompt) + len(one.reply.tokens) for one in judged) - 1
-        shape = (len(judged), min(-(-longest // ROUND_TO) * ROUND_TO, max(longest, self.length)))
+        rows, tokens_wide = (-(-size // ROUND_TO) * ROUND_TO for size in (len(judged), longest))
+        shape = (rows, min(tokens_wide, max(longest, self.length)))
         batch = Batch(
             tokens_BT=torch.zeros(shape, dtype=torch.int64),
             labels_BT=torch.full(shape, IGNORED),
