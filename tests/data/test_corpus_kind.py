@@ -297,3 +297,13 @@ def test_workers_leave_with_a_killed_parent(data_directory: Path, tmp_path: Path
     parent.kill()
     parent.wait()
     assert psutil.wait_procs(workers, timeout=30)[1] == []
+
+
+def test_cleaning_what_is_clean_changes_nothing(make_step: Maker, data_directory: Path, tmp_path: Path) -> None:
+    once = make_step(CorpusKind(), recipe(messy(tmp_path, data_directory), split={"validation": 0, "test": 0}))
+    again = recipe(once.path / "train.parquet", split={"validation": 0, "test": 0})
+    again["sources"][0]["fields"] = {"text": "text"}
+    twice = make_step(CorpusKind(), again, name="twice")
+    assert [r.text for r in read_records(twice.path, "train")] == [r.text for r in read_records(once.path, "train")]
+    steps = json.loads((twice.path / "card.json").read_text())["cleaning"]
+    assert all(step["changed"] == 0 and step["dropped"] == {} for step in steps)

@@ -94,8 +94,14 @@ class CleanStep(Choice):
     """One cleaning step: exactly one of these names, with its settings; a bare name takes the settings' defaults."""
 
     repair: RepairConfig | None = None
+    """Mend text that was read in a wrong encoding."""
     normalise: NormaliseConfig | None = None
+    """One Unicode form, no invisible characters."""
     language: LanguageConfig | None = None
+    """Identify languages, and keep some."""
     quality: QualityConfig | None = None
+    """Drop documents by counted facts."""
     repetition: RepetitionConfig | None = None
+    """Drop documents that repeat themselves."""
     privacy: PrivacyConfig | None = None
+    """Replace private data by their kind."""
