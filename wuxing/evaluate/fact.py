@@ -57,7 +57,7 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class CorpusFacts:
-    """A corpus or a task: how much came in and what became of it."""
+    """A corpus or a task: how much came in and what became of it; `kept` first, then the commonest."""
 
     artifact: Artifact
     total: int
@@ -176,4 +176,5 @@ def _corpus(artifact: Artifact) -> CorpusFacts:
         for split in ("train", "validation", "test")
         if (artifact.path / f"{split}.parquet").exists()
     }
-    return CorpusFacts(artifact, int(counted["total"]), dict(counted["counts"]), rows)
+    fates_of = dict(sorted(counted["counts"].items(), key=lambda fate: fate[0] != "kept"))
+    return CorpusFacts(artifact, int(counted["total"]), fates_of, rows)

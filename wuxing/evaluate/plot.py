@@ -91,6 +91,7 @@ def draw_metrics(panels: Sequence[Mapping[str, Any]]) -> str:
             axis.grid(axis="y", visible=False)
             axis.set_ylim(len(names) - 0.5, -0.5)
             axis.margins(x=0.08)
+            axis.xaxis.set_major_locator(_few())
             axis.spines["left"].set_visible(False)
             axis.set_title(panel["title"])
             if panel["percent"]:

@@ -115,7 +115,7 @@ class Presenter:
             value = best.metrics[metric]
             interval = self._scored(format_interval(metric, value["low"], value["high"]))
             against = self._scored(format_value(metric, baseline["value"]))
-            note: list[Inline] = [Code(best.name), interval, f"  {self.words('col.baseline')} ", against]
+            note: list[Inline] = [Code(best.name), " ", interval, f"  {self.words('col.baseline')} ", against]
             cards.append(Card(self.words.metric(metric), self._scored(format_value(metric, value["value"])), note))
         return cards
 
@@ -148,6 +148,7 @@ class Presenter:
         data: list[Block] = [Paragraph([words("data.text")]), self._data_table()]
         return [
             Part(words("data"), [*data, *([fates] if fates else [])]),
+            Part(words("tokenizer"), self._tokenizers()),
             Part(words("models"), [Paragraph([words("models.text")]), self._model_table()]),
             Part(words("protocol"), [Bullets(self._protocol())]),
         ]
@@ -159,7 +160,11 @@ class Presenter:
             others = [(fate, count) for fate, count in corpus.fates.items() if fate != "kept"][:FATES_NAMED]
             named: list[Inline] = []
             for fate, count in others:
-                named += [", " if named else "", f"{self.words.fate(fate)} ", Figure(format_count(count), id)]
+                named += [
+                    self.words("and") if named else "",
+                    f"{self.words.fate(fate)} ",
+                    Figure(format_count(count), id),
+                ]
             splits = [
                 [Figure(format_count(corpus.rows.get(split, 0)), id)] for split in ("train", "validation", "test")
             ]
@@ -167,6 +172,25 @@ class Presenter:
             rows.append([[Code(corpus.artifact.name)], total, *splits, named or ["–"]])
         columns = ("name", "raw", "train", "validation", "test", "fates")
         return Table([self.words(f"col.{column}") for column in columns], rows, numeric=(1, 2, 3, 4))
+
+    def _tokenizers(self) -> list[Block]:
+        rows: list[list[Sequence[Inline]]] = []
+        for artifact in self.facts.tokenizers:
+            summary, verdicts = artifact.record["summary"], {c.name: c.verdict for c in artifact.evidence.checks}
+            size = summary.get("bytes per token")
+            exact = {verdicts.get("round_trip"), verdicts.get("all_bytes")} == {"passed"}
+            rows.append(
+                [
+                    [Code(artifact.name)],
+                    _figure(summary.get("ids"), artifact.id),
+                    ["–"] if size is None else [Figure(f"{size:.2f}", artifact.id)],
+                    [self.words("exact" if exact else "not_exact")],
+                ]
+            )
+        if not rows:
+            return []
+        columns = [self.words(f"col.{column}") for column in ("name", "ids", "bytes", "round_trip")]
+        return [Paragraph([self.words("tokenizer.text")]), Table(columns, rows, numeric=(1, 2))]
 
     def _model_table(self) -> Table:
         words = self.words
@@ -176,7 +200,7 @@ class Presenter:
             start = self._name_of(model.start) if model.start else words("new")
             figures = [_figure(model.figure(name), id) for name in ("parameters", "steps", "positions")]
             minutes: list[Inline] = [Figure(format_minutes(float(model.artifact.record.get("seconds", 0))), id)]
-            read = ", ".join(self._name_of(data) for data in model.data) or "–"
+            read = self.words("and").join(self._name_of(data) for data in model.data) or "–"
             objective = words.get(f"objective.{model.objective}", model.objective or "–")
             rows.append([[Code(model.name)], [start], [objective], [read], *figures, minutes])
         columns = ("model", "start", "objective", "read", "parameters", "steps", "tokens", "minutes")
@@ -306,7 +330,7 @@ class Presenter:
             for verdict in ("passed", "failed", "measured"):
                 if count := verdicts.count(verdict):
                     said = self._say(verdict, count=Figure(str(count), id))
-                    checks += [", " if checks else "", *said]
+                    checks += [self.words("and") if checks else "", *said]
             created = str(artifact.record.get("created", ""))[:16].replace("T", " ")
             rows.append([[Code(id)], [Code(artifact.fingerprint[:12])], [created], checks or ["–"]])
         columns = ("artifact", "fingerprint", "created", "checks")
