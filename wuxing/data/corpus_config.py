@@ -34,7 +34,7 @@ class SplitConfig(Config):
 class CorpusConfig(StepConfig):
     """Read sources, clean them, drop duplicates, split; every raw record ends with exactly one fate."""
 
-    sources: tuple[SourceConfig, ...] = Field(min_length=1)
+    sources: tuple[SourceConfig, ...]
     """Where the records come from, in the order that decides which duplicate is kept."""
     clean: tuple[CleanStep, ...] = ()
     """The cleaning steps, in order."""
@@ -48,7 +48,9 @@ class CorpusConfig(StepConfig):
     """Processes that clean; as many as the machine has cores unless given.  The result does not depend on it."""
 
     @model_validator(mode="after")
-    def _distinct_names(self) -> CorpusConfig:
+    def _sources(self) -> CorpusConfig:
+        if not self.sources:
+            raise ValueError("sources is empty; a corpus needs at least one")
         labels = [source.label for source in self.sources]
         for label in labels:
             if labels.count(label) > 1:
