@@ -221,8 +221,11 @@ def test_licenses_can_be_demanded(
     make_parents: MakeParents, make_step: Callable[..., Artifact], tmp_path: Path
 ) -> None:
     config = CONFIG | {"formats": ["safetensors"], "allowed_licenses": ["generated", "mit"]}
-    made = make_step(ReleaseKind(), config, make_parents(), name="first", context=Context(home=tmp_path / "home"))
+    context, parents = Context(home=tmp_path / "home"), make_parents()
+    made = make_step(ReleaseKind(), config, parents, name="first", context=context)
     assert len(made.record["failures"]) == 1 and "cc-by-sa-4.0" in made.record["failures"][0]
+    enough = config | {"allowed_licenses": ["generated", "CC-BY-SA-4.0"]}
+    assert make_step(ReleaseKind(), enough, parents, name="second", context=context).record["failures"] == []
 
 
 def test_mistakes_are_said_before_anything_is_computed(

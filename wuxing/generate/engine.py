@@ -141,17 +141,22 @@ class Engine:
         """Replies in the order in which they finish; requests are drawn from the iterable as rows become free."""
         assert not self.busy, "generate() needs an idle engine"
         source, more = iter(requests), True
-        while more or self.busy:
-            while more and len(self._waiting) < self.max_rows:
-                request = next(source, None)
-                more = request is not None
-                if request is not None:
-                    self.submit(request)
-            self.step()
-            for reply in self.take_replies():
-                if on_reply is not None:
-                    on_reply(reply)
-                yield reply
+        try:
+            while more or self.busy:
+                while more and len(self._waiting) < self.max_rows:
+                    request = next(source, None)
+                    more = request is not None
+                    if request is not None:
+                        self.submit(request)
+                self.step()
+                for reply in self.take_replies():
+                    if on_reply is not None:
+                        on_reply(reply)
+                    yield reply
+        finally:  # also when the caller stops listening: nothing is left behind in the rows
+            self._waiting.clear()
+            self._running.clear()
+            self._replies.clear()
 
     def take_replies(self) -> list[Reply]:
         """The replies that have ended since the last call; who calls `step` must take them, or they pile up."""

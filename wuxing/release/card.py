@@ -71,7 +71,7 @@ def _parity_lines(parity: Mapping[str, Any]) -> list[str]:
     for reader, found in parity["formats"].items():
         logits = found["logits"]
         lines.append(
-            f"{reader}: {found['texts']} texts give the same token ids but {len(found['ids'])}; "
+            f"{reader}: {found['texts'] - len(found['ids'])} of {found['texts']} texts give the same token ids; "
             f"largest difference {logits['max_difference']:.2g}, likeliest token the same at "
             f"{logits['top1_agreement']:.2%} of {logits['positions']} positions"
         )

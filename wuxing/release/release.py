@@ -210,7 +210,8 @@ def _judge_licenses(config: ReleaseStep, sources: list[dict[str, str]], evidence
     if config.allowed_licenses is None:
         evidence.measure("licenses", sources, note)
         return
-    refused = [source for source in sources if source["license"] not in config.allowed_licenses]
+    allowed = {license.lower() for license in config.allowed_licenses}
+    refused = [source for source in sources if source["license"].lower() not in allowed]
     evidence.judge("licenses", not refused, refused or sources, list(config.allowed_licenses), note)
 
 
