@@ -1,4 +1,4 @@
-"""What the command itself costs: CPU-seconds of `--help`, of a plan and of a run that has nothing to do; an alias switch.
+"""What the command itself costs: CPU-seconds of `--help`, of a plan and a run with nothing to do; an alias switch.
 
 python benchmarks/command.py
 """
@@ -18,7 +18,8 @@ from wuxing.core.alias import AliasLog
 from wuxing.core.artifact import Artifact
 from wuxing.core.file import append_line
 
-STEP = "{make: task, task: arithmetic, operations: [{operation: add, high: 30}], examples: {train: 50, validation: 5, test: 20}}"
+EXAMPLES = "{train: 50, validation: 5, test: 20}"
+STEP = f"{{make: task, task: arithmetic, operations: [{{operation: add, high: 30}}], examples: {EXAMPLES}}}"
 
 
 def cpu_seconds(*words: str) -> float:

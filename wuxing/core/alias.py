@@ -73,7 +73,7 @@ class AliasLog:
         self, name: str, alias: str, action: str, before: str | None, to: str, why: str, who: str | None
     ) -> None:
         line = {"time": now(), "name": name, "alias": alias, "action": action, "from": before, "to": to}
-        append_line(self.path, {**line, "who": who or current_user(), "why": why})
+        append_line(self.path, {**line, "who": who or current_user(), "why": why}, sync=True)
 
     def _name(self, alias: str, name: str | None) -> str:
         pairs = {(line["name"], line["alias"]) for line in self.lines()}

@@ -50,8 +50,11 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def append_line(path: Path, value: Any) -> None:
-    """Append one JSON line in one `write`, so that writers never mix lines; a full disk leaves no half line."""
+def append_line(path: Path, value: Any, sync: bool = False) -> None:
+    """Append one JSON line in one `write`, so that writers never mix lines; a full disk leaves no half line.
+
+    `sync`: also survive a power cut, for lines that are decisions.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     line = (json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n").encode()
     handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -60,6 +63,8 @@ def append_line(path: Path, value: Any) -> None:
         if written < len(line):
             os.ftruncate(handle, os.lseek(handle, 0, os.SEEK_END) - written)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        if sync:
+            os.fsync(handle)
     finally:
         os.close(handle)
 

@@ -152,7 +152,7 @@ class Store:
     def accept(self, artifact: Artifact, reason: str, who: str) -> Artifact:
         """Record that a person lets an artifact go on although its evidence failed."""
         line = {"artifact": artifact.id, "reason": reason, "who": who, "time": now(), "failures": artifact.failures}
-        append_line(self.home / "accepted.jsonl", line)
+        append_line(self.home / "accepted.jsonl", line, sync=True)
         return self.load(artifact.path)
 
     # ------------------------------------------------------------------------------------------------ checking
