@@ -82,6 +82,11 @@ def test_a_pattern_names_several_members(shelf: Path, tmp_path: Path) -> None:
 def test_it_is_downloaded_once(shelf: Path, tmp_path: Path) -> None:
     context = Context(home=tmp_path / "home")
     first = fetch(package(), context)
+    left = first.parent / ".download-killed"
+    left.mkdir()
+    os.utime(left, (0, 0))
+    first.unlink()
+    assert fetch(package(), context) == first
     (shelf / "things-1.0-py3-none-any.whl").unlink()
     assert fetch(package(), context) == first
     assert fetch(package(sha256=digest_of_file(first)), context) == first

@@ -6,10 +6,12 @@ import fnmatch
 import io
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -60,6 +62,7 @@ def fetch(package: PackageSource, context: Context) -> Path:
         return kept
     context.progress.say(f"  downloading {package.name} {package.version} from {package.registry}")
     spot.mkdir(parents=True, exist_ok=True)
+    _sweep(spot, package.timeout_seconds)
     with tempfile.TemporaryDirectory(dir=spot, prefix=".download-") as room:
         archive = _download(package, Path(room), spot, context)
         found = digest_of_file(archive)
@@ -73,6 +76,13 @@ def fetch(package: PackageSource, context: Context) -> Path:
     sync_directory(spot)
     write_json(spot / "digest.json", {"archive": archive.name, "sha256": found})
     return spot / archive.name
+
+
+def _sweep(spot: Path, older_seconds: float) -> None:
+    """Remove what killed downloads left; one that is still under way is younger than its time limit."""
+    for room in spot.glob(".download-*"):
+        if time.time() - room.stat().st_mtime > older_seconds:
+            shutil.rmtree(room, ignore_errors=True)
 
 
 def _kept(spot: Path, package: PackageSource) -> Path | None:
