@@ -10,7 +10,7 @@ import torch
 from small_world import EVALUATION, Shelf, evaluation_parents, stories
 
 from wuxing.core.artifact import Artifact
-from wuxing.core.error import Interrupted
+from wuxing.core.error import Interrupted, WuxingError
 from wuxing.core.file import read_json, read_lines
 from wuxing.core.record import Record
 from wuxing.evaluate.evaluation_kind import EvaluationKind
@@ -234,6 +234,12 @@ def test_a_stop_is_obeyed_between_replies(shelf: Shelf, lived: Made) -> None:
     shelf.context.stop.request()
     with pytest.raises(Interrupted):
         evaluate(shelf, lived)
+
+
+def test_a_test_split_without_items_is_named_before_anything_is_asked(shelf: Shelf, lived: Made, world: Any) -> None:
+    empty = shelf.corpus("articles", {"train": world["train"], "test": [Record("blank", "x", "")]})
+    with pytest.raises(WuxingError, match="the test split of corpus/articles@v2 has no item"):
+        shelf.make(EvaluationKind(), "scores", EVALUATION, {**evaluation_parents(lived), "corpus": empty})
 
 
 def test_two_versions_of_one_name_are_told_apart(shelf: Shelf, lived: Made, networks: Any, tokenizer: Any) -> None:

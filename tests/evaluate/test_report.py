@@ -165,6 +165,19 @@ def test_hostile_replies_stay_text(shelf: Shelf, scores: Artifact, tmp_path: Pat
     )
 
 
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("left_out", ["corpus", "tasks"])
+def test_one_model_on_one_set_is_enough(shelf: Shelf, lived: dict[str, Artifact], left_out: str, language: str) -> None:
+    config = {key: value for key, value in EVALUATION.items() if key != left_out} | {"models": ["late"]}
+    roles = {"models.0": "late", "corpus": "articles", "tasks.0": "arithmetic"}
+    parents = {role: lived[name] for role, name in roles.items() if not role.startswith(left_out)}
+    scores = shelf.make(EvaluationKind(), "one", config, parents)
+    assert scores.failures == []
+    report = make_report(shelf, scores, language=language)
+    assert report.failures == []
+    Page((report.path / "report.html").read_text())
+
+
 def test_choices_of_models_and_corpora_are_checked(shelf: Shelf, scores: Artifact, tmp_path: Path) -> None:
     report = write_report(shelf.home, scores, tmp_path / "out", "en", Wish(title="Only late", models=("late",)))
     assert report.title == "Only late" and "Training of early" not in report.html

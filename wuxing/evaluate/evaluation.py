@@ -11,6 +11,7 @@ from typing import Any
 
 from wuxing.core.artifact import Artifact
 from wuxing.core.context import Context
+from wuxing.core.error import WuxingError
 from wuxing.core.file import write_json
 from wuxing.core.progress import Bar
 from wuxing.core.record import Record
@@ -22,7 +23,7 @@ from wuxing.evaluate.pairing import compare_all
 from wuxing.evaluate.sample import document_rows, reply_rows, write_rows
 from wuxing.evaluate.selftest import TOLERANCE, try_accuracy, try_bits, try_scorer
 from wuxing.evaluate.statistic import CONFIDENCE, wilson
-from wuxing.evaluate.subject import Said, Sampling, Score, Subject
+from wuxing.evaluate.subject import Said, Sampling, Score, Subject, counted_text
 from wuxing.task.check import baseline
 from wuxing.task.task import Example, StoredTask, load_task
 
@@ -74,6 +75,7 @@ def evaluate(config: EvaluationStep, parents: Mapping[str, Artifact], draft: Dra
     overlap = check_overlap(config.overlap, models, sets, parents.values(), context, draft)
     if config.overlap.exact == "remove":
         drop(sets, overlap.leaked)
+    require_items(sets)
     total = len(models) * (
         len(sets.documents) + sum(len(one.examples) for one in sets.tasks.values()) + len(sets.prompts)
     )
@@ -129,6 +131,17 @@ def drop(sets: Sets, leaked: set[tuple[str, str]]) -> None:
         sets.documents = [record for record in sets.documents if (name, record.id) not in leaked]
     for name, one in sets.tasks.items():
         one.examples = [example for example in one.examples if (name, example.id) not in leaked]
+
+
+def require_items(sets: Sets) -> None:
+    """Raise WuxingError when a set has no item left to measure on."""
+    counts = {one.artifact.id: len(one.examples) for one in sets.tasks.values()}
+    if sets.corpus is not None:
+        counts[sets.corpus.id] = len(sets.documents)
+    for id, count in counts.items():
+        if not count:
+            remedy = "Give it a larger test split, or take it out of the evaluation"
+            raise WuxingError(f"the test split of {id} has no item to measure on", remedy)
 
 
 def measure(
@@ -305,7 +318,7 @@ def _drawn_documents(corpus: Artifact, limit: int) -> list[Record]:
     """A fixed draw from the test split, whatever the order of its rows."""
     from wuxing.data.corpus import read_records
 
-    records = read_records(corpus.path, "test")
+    records = (record for record in read_records(corpus.path, "test") if counted_text(record))
     return sorted(records, key=lambda record: hashlib.sha256(record.id.encode()).digest())[:limit]
 
 
