@@ -183,3 +183,11 @@ def test_control_c_leaves_the_draft_and_the_next_run_goes_on(tmp_path: Path) -> 
     assert verdicts(tmp_path, LONG)["b"][1].endswith("goes on where it was stopped")
     make(tmp_path, LONG)
     assert read_lines(Store(tmp_path).find("b").file("pieces.jsonl"))[: len(saved)] == saved
+
+
+def test_cache_is_the_same_place_from_every_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WUXING_CACHE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    context = Context(home=Path("store"))
+    assert context.cache_directory == tmp_path / "store" / "cache"
+    assert Context(home=tmp_path, cache=Path("elsewhere")).cache_directory == tmp_path / "elsewhere"

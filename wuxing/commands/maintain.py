@@ -124,7 +124,7 @@ def feedback(
         "make": "corpus",
         "sources": [{"exchanges": name, "judged": judged}],
         "clean": ["repair", "normalise", "privacy"],
-        "split": {"validation": 0.05, "test": 0.0},
+        "split": {"validation": 0.0, "test": 0.0},
     }
     recipe = build_recipe({"name": f"feedback-{name}", "seed": 0, "steps": {f"feedback-{name}": step}}, all_kinds())
     outcome = run(recipe, store, open_context(store, quiet=as_json))

@@ -31,7 +31,7 @@ class StopSignal:
     def leave(self, saved: str) -> None:
         """Raise Interrupted when a stop was requested; `saved` says where the work stands."""
         if self.requested:
-            raise Interrupted(f"stopped; {saved}", "Type the same command again to go on")
+            raise Interrupted(saved, "Type the same command again to go on")
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -74,6 +74,4 @@ class Context:
     @property
     def cache_directory(self) -> Path:
         """Downloads that any run may use again: `$WUXING_CACHE`, or `cache/` of the home."""
-        if self.cache:
-            return self.cache
-        return Path(os.environ.get("WUXING_CACHE") or self.home / "cache")
+        return (self.cache or Path(os.environ.get("WUXING_CACHE") or self.home / "cache")).resolve()
