@@ -11,8 +11,8 @@ from typing import Any
 _TEMPORARY = ".wuxing-tmp"
 
 
-def sync_directory(path: Path) -> None:
-    """Make a rename or a new name inside `path` survive a power cut."""
+def sync(path: Path) -> None:
+    """Make a file's bytes, or the names inside a directory, survive a power cut."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -32,7 +32,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
-    sync_directory(path.parent)
+    sync(path.parent)
 
 
 def write_text(path: Path, content: str) -> None:

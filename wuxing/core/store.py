@@ -16,7 +16,7 @@ from wuxing.core.artifact import Artifact, Reference
 from wuxing.core.digest import digest_of_file, digest_of_files
 from wuxing.core.error import UsageError, WuxingError, nearest
 from wuxing.core.exchange import now
-from wuxing.core.file import append_line, read_json, read_lines, remove_temporaries, sync_directory, write_json
+from wuxing.core.file import append_line, read_json, read_lines, remove_temporaries, sync, write_json
 from wuxing.core.lease import lease, lock
 from wuxing.core.step import Draft
 
@@ -119,7 +119,7 @@ class Store:
         (draft.path / "record.json").unlink(missing_ok=True)
         files = {}
         for path in sorted(p for p in draft.path.rglob("*") if p.is_file()):
-            _sync(path)
+            sync(path)
             files[path.relative_to(draft.path).as_posix()] = {
                 "sha256": digest_of_file(path),
                 "bytes": path.stat().st_size,
@@ -141,7 +141,7 @@ class Store:
             write_json(draft.path / "record.json", whole)
             final = directory / f"v{version}"
             os.replace(draft.path, final)
-            sync_directory(directory)
+            sync(directory)
         return self.load(final)
 
     @staticmethod
@@ -217,11 +217,3 @@ def member_digest(artifact: Artifact, members: Sequence[str]) -> str:
 
 def _list(versions: Sequence[Artifact]) -> str:
     return ", ".join(f"v{artifact.version}" for artifact in versions)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -15,7 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from wuxing.core.error import WuxingError
-from wuxing.core.file import sync_directory
+from wuxing.core.file import sync
 from wuxing.model.network import Network
 from wuxing.model.rope import plain_frequencies, rope_frequencies
 
@@ -69,7 +69,7 @@ def write_gguf(network: Network, tokenizer: Tokenizer, path: Path, name: str, pr
         with open(draft, "rb") as file:
             os.fsync(file.fileno())
         os.replace(draft, path)
-        sync_directory(path.parent)
+        sync(path.parent)
     finally:
         draft.unlink(missing_ok=True)
 

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from wuxing.core.digest import digest_of_file
-from wuxing.core.file import read_json, sync_directory, write_json
+from wuxing.core.file import read_json, sync, write_json
 
 DIGEST = "digest.json"
 
@@ -95,14 +95,14 @@ class Checkpoints:
             draft.mkdir(parents=True)
             for file, group in tensors.items():
                 save_file(group, draft / f"{file}.safetensors")
-                _sync(draft / f"{file}.safetensors")
+                sync(draft / f"{file}.safetensors")
             write_json(draft / "state.json", state)
             write_json(draft / DIGEST, {path.name: digest_of_file(path) for path in sorted(draft.iterdir())})
             final = self.directory / f"step-{step:08d}"
             if final.exists():
                 self._remove(final)
             os.replace(draft, final)
-            sync_directory(self.directory)
+            sync(self.directory)
             self._prune()
         except BaseException as error:  # handed to the training thread by `wait`
             self._error = error
@@ -147,11 +147,3 @@ def _load(path: Path) -> Checkpoint:
     state = read_json(path / "state.json")
     tensors = {file.stem: load_file(file) for file in sorted(path.glob("*.safetensors"))}
     return Checkpoint(int(state["done"]), tensors, state)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

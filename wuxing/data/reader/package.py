@@ -21,7 +21,7 @@ from typing import BinaryIO
 from wuxing.core.context import Context
 from wuxing.core.digest import digest_of_file
 from wuxing.core.error import WuxingError, nearest
-from wuxing.core.file import read_json, sync_directory, write_json
+from wuxing.core.file import read_json, sync, write_json
 from wuxing.data.reader.format import rows_of
 from wuxing.data.reader.row import Blob, Origin, Row
 from wuxing.data.source_config import PackageSource, SourceConfig
@@ -73,7 +73,7 @@ def fetch(package: PackageSource, context: Context) -> Path:
                 "Somebody changed one of the two: look at the package, then write its digest into the recipe",
             )
         os.replace(archive, spot / archive.name)
-    sync_directory(spot)
+    sync(spot)
     write_json(spot / "digest.json", {"archive": archive.name, "sha256": found})
     return spot / archive.name
 
