@@ -115,6 +115,7 @@ def test_advantages_are_centred_and_equal_rewards_give_none() -> None:
     assert sum(found) == pytest.approx(0.0, abs=1e-12) and found[0] > 0 > found[1]
     assert sum(value * value for value in found) / 4 == pytest.approx(1.0, rel=1e-3)
     assert advantages([1.0, 0.0], normalise=False) == [0.5, -0.5]
+    assert advantages([1.0, 0.0], normalise=False, negative_share=0.0) == [0.5, 0.0]
 
 
 def test_k3_estimates_the_divergence() -> None:

@@ -75,11 +75,10 @@ def k3(logprobs: Tensor, reference: Tensor) -> Tensor:
     return difference.exp() - difference - 1
 
 
-def advantages(rewards: Sequence[float], normalise: bool = True) -> list[float]:
-    """Rewards of one group, centred on their mean and, when asked, divided by their deviation."""
+def advantages(rewards: Sequence[float], normalise: bool = True, negative_share: float = 1.0) -> list[float]:
+    """Rewards of one group, centred on their mean, when asked divided by their deviation, losers times a share."""
     mean = sum(rewards) / len(rewards)
     centred = [reward - mean for reward in rewards]
-    if not normalise:
-        return centred
-    deviation = (sum(value * value for value in centred) / len(centred)) ** 0.5
-    return [value / (deviation + ADVANTAGE_FLOOR) for value in centred]
+    deviation = (sum(value * value for value in centred) / len(centred)) ** 0.5 + ADVANTAGE_FLOOR
+    scaled = [value / deviation for value in centred] if normalise else centred
+    return [value if value > 0 else value * negative_share + 0.0 for value in scaled]

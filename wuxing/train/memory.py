@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +24,16 @@ def _resident() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
+def _resident_trimmed() -> int:
+    """After giving back what earlier work of this process has freed: it would be taken again and not be seen."""
+    gc.collect()
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    except (OSError, AttributeError):  # another C library: the figure is then too small
+        return _resident()
+    return _resident()
+
+
 def _begin_peak() -> bool:
     """Let the kernel count this process's peak from now on; False where it does not (other than Linux)."""
     try:
@@ -35,7 +47,7 @@ def _begin_peak() -> bool:
 class Watch:
     """Memory beyond what the process held when the watch began, in bytes: on the GPU where there is one."""
 
-    before: int = field(default_factory=_resident)
+    before: int = field(default_factory=_resident_trimmed)
     _kernel: bool = field(default_factory=_begin_peak)
     _seen: int = 0
 

@@ -157,7 +157,7 @@ class Rollouts:
             texts = [self.tokenizer.decode(reply.tokens) for reply in replies]
             scores = [self.task.score(example, text) for text in texts]
             rewards = [self._reward(score) for score in scores]
-            gains = advantages(rewards, self.config.normalise)
+            gains = advantages(rewards, self.config.normalise, self.config.negative_share)
             prompt = self._prompt(example)
             for reply, text, score, reward, gain in zip(replies, texts, scores, rewards, gains, strict=True):
                 judged.append(Judged(place, example, prompt, reply, text, score, reward, gain))
