@@ -79,7 +79,7 @@ class Rollout(Config):
     """Divide advantages by the group's deviation; without it, groups near certainty weigh less (Liu et al. 2025)."""
     negative_share: float = Field(default=1.0, ge=0, le=1)
     """Weight of replies that earned less than their group's mean.  0 learns from the better ones only (RAFT, Dong et
-    al. 2023): slower to forget a fault, but steady where batches are so small that the full gradient is mostly noise."""
+    al. 2023): slower to forget a fault, but steady where batches are so small that the gradient is mostly noise."""
 
 
 class ObjectiveConfig(Choice):
