@@ -29,7 +29,7 @@ from wuxing.train.evidence import judge
 from wuxing.train.law import learning_rate
 from wuxing.train.memory import Watch, refuse_without_memory
 from wuxing.train.numerics import cut_difference, pack_difference
-from wuxing.train.run import Run
+from wuxing.train.run import ROLLOUTS, Run
 from wuxing.train.trainer import Trainer
 
 FINISHED = "finished.json"
@@ -124,7 +124,7 @@ def _check_numerics(parts: Parts) -> dict[str, float]:
 def _run(setting: Setting, start: Start, watch: Watch) -> Run:
     config, draft = setting.config, setting.draft
     precision = getattr(torch, start.precision)
-    parts = _assemble(setting, precision, draft.file("rollouts/train.jsonl"))
+    parts = _assemble(setting, precision, draft.file(ROLLOUTS) if config.task else None)
     if start.compiled:
         parts.network.model.compile()
     rate = config.optimizer.learning_rate or learning_rate(config, _width(parts.network), parts.step_positions)
