@@ -19,8 +19,10 @@ from wuxing.train.config import Budget
 from wuxing.train.trainer import Trainer
 
 START = "start.json"
-TRIAL_SECONDS = 6.0
-TRIAL_STEPS = 12
+TRIAL_SECONDS = 12.0
+TRIAL_STEPS = 16
+TIMED_STEPS = 6
+"""At least so many, however slow: a busy moment at the start must not shorten the whole run."""
 WARM_STEPS = 2
 """Steps that are not timed: the first ones allocate."""
 RESERVE_SECONDS = 3.0
@@ -67,7 +69,8 @@ def try_out(trainer: Trainer, validate: Callable[[Any], object]) -> Trial:
     """Time a few steps and one measurement."""
     times: list[float] = []
     started = time.monotonic()
-    while len(times) < TRIAL_STEPS and (time.monotonic() - started < TRIAL_SECONDS or len(times) <= WARM_STEPS):
+    enough = WARM_STEPS + TIMED_STEPS
+    while len(times) < TRIAL_STEPS and (time.monotonic() - started < TRIAL_SECONDS or len(times) < enough):
         times.append(trainer.step().seconds)
     begun = time.monotonic()
     validate(trainer.network)
