@@ -25,6 +25,7 @@ SMALL = {
     "chat.budget": "{steps: 12}",
     "solver.budget": "{steps: 2}",
     "arithmetic.examples": "{train: 2000, validation: 50, test: 60}",
+    "solver.rollout": "{prompts: 8, group: 8, reply_tokens: 32}",
     "scores.documents": "60",
     "scores.reference.prompts": "20",
     "release.model": "base",
