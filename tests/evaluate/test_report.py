@@ -1,5 +1,6 @@
 """Reports: every figure traced, nothing loaded, both languages whole, problems by rule."""
 
+import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -142,6 +143,21 @@ def test_markdown_says_what_the_page_says(shelf: Shelf, scores: Artifact) -> Non
 
 def test_equal_records_give_equal_bytes(shelf: Shelf, scores: Artifact) -> None:
     assert make_report(shelf, scores).content == make_report(shelf, scores).content
+
+
+def test_right_replies_are_shown_and_every_figure_is_still_traced(
+    shelf: Shelf, scores: Artifact, tmp_path: Path
+) -> None:
+    path = scores.path / "samples/late--arithmetic.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row in rows[:3]:
+        row["score"]["correct"], row["reply"] = 1.0, "a right reply"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    report = write_report(shelf.home, scores, tmp_path / "out")
+    assert report.html.count("a right reply") == 2
+    evidence = Evidence()
+    judge_report(report, evidence)
+    assert evidence.failures() == []
 
 
 def test_hostile_replies_stay_text(shelf: Shelf, scores: Artifact, tmp_path: Path) -> None:

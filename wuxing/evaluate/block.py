@@ -73,6 +73,7 @@ class Sample:
     question: str
     reply: str
     expected: Sequence[Inline]
+    """The right answer; empty where the reply is right."""
     sure: Sequence[Inline]
 
 

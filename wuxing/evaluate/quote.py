@@ -30,13 +30,14 @@ def samples_of(facts: Facts, words: Words) -> list[Samples]:
 
 
 def _sample(row: dict[str, Any], source: str, words: Words) -> Sample:
-    sure = row["mean_logprob"]
+    sure, right = row["mean_logprob"], bool(row["score"]["correct"])
+    expected = compose(words("sample.expected"), {"answer": Figure(str(row["answer"]), source)})
     value = Figure("–" if sure is None else f"{sure:.2f}".replace("-", "−"), source)
     return Sample(
-        right=bool(row["score"]["correct"]),
+        right=right,
         question=_cut(row["prompt"][-1]["content"]),
         reply=_cut(row["reply"].strip()) or words("sample.empty"),
-        expected=compose(words("sample.expected"), {"answer": Figure(str(row["answer"]), source)}),
+        expected=[] if right else expected,
         sure=compose(words("sample.sure"), {"value": value}),
     )
 
