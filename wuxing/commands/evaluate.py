@@ -46,12 +46,7 @@ def evaluate(
     def text() -> None:
         from wuxing.commands import show
 
-        rows = [
-            (model, metric, show.figure(value["value"]), _interval(value), value["n"])
-            for model, entry in results["models"].items()
-            for metric, value in entry["metrics"].items()
-        ]
-        show.table(("model", "measure", "value", "95 % interval", "items"), rows, right=("value", "items"))
+        show.results(results["models"])
         print(made.id)
 
     answer({"artifact": made.id, **results}, as_json, text)

@@ -138,6 +138,7 @@ def _finish(store: Store, recipe: Recipe, outcome: Outcome) -> None:
     from rich.text import Text
 
     from wuxing.commands import show
+    from wuxing.core.file import read_json
 
     out = show.console()
     new = sum(not made.reused for made in outcome.made)
@@ -147,6 +148,9 @@ def _finish(store: Store, recipe: Recipe, outcome: Outcome) -> None:
         out.print(f"{recipe.name}: {new} made, {len(outcome.made) - new} reused, in {show.seconds_text(seconds)}")
     else:
         out.print(f"{recipe.name}: nothing to do, everything is up to date ({len(outcome.made)} reused)")
+    for made in outcome.made:
+        if made.artifact.kind == "evaluation":
+            show.results(read_json(made.artifact.path / "results.json")["models"])
     for line in outcome.promoted:
         out.print(Text(f"promoted {line}", "green"))
     for made in outcome.made:

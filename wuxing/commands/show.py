@@ -85,6 +85,16 @@ def made_line(made: Made) -> Text:
     return line.append(figures(made.artifact.record["summary"]), "default")
 
 
+def results(models: dict[str, Any]) -> None:
+    """The measured models of an evaluation: each figure with its interval."""
+    rows = [
+        (model, metric, figure(value["value"]), f"[{value['low']:.4g}, {value['high']:.4g}]", value["n"])
+        for model, entry in models.items()
+        for metric, value in entry["metrics"].items()
+    ]
+    table(("model", "measure", "value", "95 % interval", "items"), rows, right=("value", "items"))
+
+
 def evidence(artifact: Artifact) -> None:
     """Every check with its mark, value and threshold."""
     rows = []

@@ -84,8 +84,8 @@ class TokensKind(StepKind[TokensConfig]):
             },
         )
         _judge(draft, rows, splits, unequal, tokenizer.vocab_size)
-        totals = {key: sum(counts[key] for counts in splits.values()) for key in ("documents", "tokens", "bytes")}
-        draft.summary.update(totals, bytes_per_token=round(totals["bytes"] / max(1, totals["tokens"]), 3))
+        totals = {key: sum(counts[key] for counts in splits.values()) for key in ("documents", "tokens", "taught")}
+        draft.summary.update(totals, share_taught=round(totals["taught"] / max(1, totals["tokens"]), 3))
 
 
 def _judge(

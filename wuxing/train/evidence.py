@@ -41,11 +41,11 @@ def judge(draft: Draft, config: ModelConfig, start: Start, run: Run, device: tor
     metric = run.validate.metric
     draft.summary.update(
         {
+            metric: run.history[-1][metric],
+            f"{metric}_start": run.history[0][metric],
             "parameters": sum(parameter.numel() for parameter in trainer.network.parameters()),
             "steps": trainer.done,
             "positions": trainer.positions,
-            f"{metric}_start": run.history[0][metric],
-            metric: run.history[-1][metric],
             "seconds": round(run.seconds, 1),
         }
     )
