@@ -37,8 +37,9 @@ def format_interval(metric: str, low: float, high: float, signed: bool = False) 
     return f"[{low:{sign}.3f}, {high:{sign}.3f}]".replace("-", MINUS)
 
 
-def format_p(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+def format_p(p: float, said: bool = False) -> str:
+    """`< 0.001` or `0.020`; `said`, to stand after the letter p: `< 0.001` or `= 0.020`."""
+    return "< 0.001" if p < 0.001 else f"{'= ' if said else ''}{p:.3f}"
 
 
 def format_minutes(seconds: float) -> str:

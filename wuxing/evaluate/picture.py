@@ -54,15 +54,18 @@ def plot_curves(model: ModelFacts, words: Words) -> Plot | None:
 
 
 def plot_fates(facts: Facts, words: Words) -> Plot | None:
-    """Shares of the raw records of each corpus by fate; rare fates are drawn together."""
-    bars, sources = [], []
-    for corpus in facts.corpora:
-        if corpus.artifact.kind != "corpus" or not corpus.total:
-            continue
-        parts = [(words.fate(fate), count / corpus.total) for fate, count in corpus.fates.items()]
-        rest = sum(share for _, share in parts[FATES_DRAWN:])
-        bars.append((corpus.artifact.name, parts[:FATES_DRAWN] + ([(words("fate.other"), rest)] if rest else [])))
-        sources.append(corpus.artifact.id)
+    """Shares of the raw records of each corpus by fate; the fates that are rare in all of them are drawn together."""
+    drawn = [c for c in facts.corpora if c.artifact.kind == "corpus" and c.total]
+    shares = [{fate: count / corpus.total for fate, count in corpus.fates.items()} for corpus in drawn]
+    largest = sorted({f for found in shares for f in found}, key=lambda f: (-max(x.get(f, 0.0) for x in shares), f))
+    named = largest[:FATES_DRAWN]
+    bars = []
+    for corpus, found in zip(drawn, shares, strict=True):
+        parts = [(words.fate(fate), found.get(fate, 0.0)) for fate in named]
+        rest = sum(share for fate, share in found.items() if fate not in named)
+        parts += [(words("fate.other"), rest)] if len(largest) > FATES_DRAWN else []
+        bars.append((corpus.artifact.name, parts))
+    sources = [corpus.artifact.id for corpus in drawn]
     if not bars:
         return None
     return _plot("fates", words("plot.fates"), sources, draw_fates(bars, words("axis.share")))

@@ -86,7 +86,7 @@ class Presenter:
             "metric": self.words.metric(metric),
             "difference": self._scored(format_difference(metric, one["difference"])),
             "interval": self._scored(format_interval(metric, one["low"], one["high"], signed=True)),
-            "p": self._scored(format_p(one["p_adjusted"])),
+            "p": self._scored(format_p(one["p_adjusted"], said=True)),
             "n": self._scored(format_count(one["n"])),
         }
 
@@ -277,7 +277,7 @@ class Presenter:
                     [Code(f"{one['b']} − {one['a']}")],
                     [values["difference"]],
                     [values["interval"]],
-                    [values["p"]],
+                    [self._scored(format_p(one["p_adjusted"]))],
                     [verdict],
                 ]
             )
@@ -344,7 +344,7 @@ def _printed(key: str, value: Any, metric: str) -> str:
         return format_difference(metric, value)
     if key in ("value", "whole", "baseline"):
         return format_value(metric, value)
-    return format_p(value) if key.startswith("p") else format_count(value)
+    return format_p(value, said=True) if key.startswith("p") else format_count(value)
 
 
 def _figure(value: Any, source: str) -> list[Inline]:

@@ -32,7 +32,7 @@ class ReportKind(StepKind[ReportStep]):
     """Writes `report.html` (one file, nothing loaded from outside), `report.md` and `plots/`."""
 
     kind = "report"
-    code = 2
+    code = 3
     Config = ReportStep
     libraries = ("matplotlib", "jinja2")
     required = ("sources_found", "figures_traced", "self_contained")
