@@ -58,16 +58,20 @@ def whole_run(home: Path, accept: str) -> list[dict[str, Any]]:
     return made
 
 
+def folder_of(home: Path, artifact: str) -> Path:
+    return home / artifact.replace("@", "/")
+
+
 def kill_inside(home: Path, artifact: str, seconds: float, draw: random.Random, log: Path, accept: str) -> str | None:
     """Start the run, wait for the draft of `artifact`, kill it at a random instant; returns what was being made."""
-    kind, name = artifact.partition("@")[0].split("/")
+    drafts = folder_of(home, artifact).parent
     with log.open("ab") as output:
         process = subprocess.Popen(
             [*command(home), "--accept", accept], stdout=output, stderr=output, start_new_session=True
         )
-        while process.poll() is None and not list((home / kind / name).glob(".partial-*")):
+        while process.poll() is None and not list(drafts.glob(".partial-*")):
             time.sleep(0.002)
-        time.sleep(draw.uniform(0, seconds))
+        time.sleep(draw.uniform(0, 0.6 * seconds))
         if process.poll() is not None:
             return None
         hit = [f"{path.parent.parent.name}/{path.parent.name}" for path in home.glob("*/*/.partial-*")]
@@ -95,13 +99,16 @@ def main() -> int:
     made = whole_run(folder / "whole", accept)
     print(f"never stopped: {len(made)} artifacts in {time.monotonic() - started:.0f} s", flush=True)
 
-    targets = list(range(len(made)))
-    weights = [step["seconds"] for step in made]
-    targets += draw.choices(range(len(made)), weights, k=max(0, options.kills - len(made)))
+    names = [str(step["artifact"]) for step in made]
+    seconds = [json.loads((folder_of(folder / "whole", name) / "record.json").read_text())["seconds"] for name in names]
+    targets = list(range(len(made))) + draw.choices(range(len(made)), seconds, k=max(0, options.kills - len(made)))
     hits: Counter[str] = Counter()
-    for place in sorted(targets):
-        step = made[place]
-        hit = kill_inside(folder / "killed", step["artifact"], step["seconds"], draw, folder / "killed.log", accept)
+    for target in sorted(targets):
+        unsigned = [i for i, name in enumerate(names) if not folder_of(folder / "killed", name).exists()]
+        if not unsigned:
+            break
+        place = min(i for i in unsigned if i >= target or i == unsigned[-1])
+        hit = kill_inside(folder / "killed", names[place], seconds[place], draw, folder / "killed.log", accept)
         if hit:
             hits[hit] += 1
             print(f"kill {sum(hits.values()):3}: while making {hit}", flush=True)
@@ -109,8 +116,8 @@ def main() -> int:
     wrong = 0
     for before, after in zip(made, again, strict=True):
         paths = [
-            home / str(step["artifact"]).replace("@", "/")
-            for home, step in ((folder / "whole", before), (folder / "killed", after))
+            folder_of(folder / "whole", before["artifact"]),
+            folder_of(folder / "killed", after["artifact"]),
         ]
         for name in ("model.safetensors", "tokenizer.json", "train.parquet"):
             if (paths[0] / name).exists():

@@ -6,6 +6,7 @@ import torch
 
 from wuxing.core.evidence import Evidence
 from wuxing.core.step import Draft
+from wuxing.data.source import PackedSource
 from wuxing.train.budget import Start
 from wuxing.train.config import ModelConfig
 from wuxing.train.numerics import CUT_TOLERANCE, PACK_TOLERANCE
@@ -69,6 +70,10 @@ def _judge_data(evidence: Evidence, config: ModelConfig, run: Run) -> None:
         "plan": trainer.source.digest[:16],
     }
     evidence.judge("data_seen", trainer.taught > 0, seen, None, "positions, labels that taught, sample plan")
+    if isinstance(trainer.source, PackedSource):
+        lost = {name: packing.losses for name, packing in trainer.source.packings.items()}
+        rounded = {name: {key: round(value, 5) for key, value in losses.items()} for name, losses in lost.items()}
+        evidence.measure("packing_losses", rounded, "shares of padding and of truncated ids; documents without a label")
 
 
 def _reload(run: Run) -> tuple[bool, str]:
