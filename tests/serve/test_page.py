@@ -84,9 +84,12 @@ def find_all(browser: Any, selector: str) -> list[Any]:
 
 
 def until(browser: Any, condition: Callable[[], Any], seconds: float = 15) -> None:
+    from selenium.common.exceptions import StaleElementReferenceException
     from selenium.webdriver.support.ui import WebDriverWait
 
-    WebDriverWait(browser, seconds, poll_frequency=0.02).until(lambda _: condition())
+    # An element found on a page that is just being replaced goes stale: look again.
+    wait = WebDriverWait(browser, seconds, poll_frequency=0.02, ignored_exceptions=[StaleElementReferenceException])
+    wait.until(lambda _: condition())
 
 
 def ask(browser: Any, question: str) -> Any:
