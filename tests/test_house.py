@@ -14,8 +14,8 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "wuxing"
 FLOORS = [
     {"core"},
-    {"text", "compute"},
-    {"data", "model"},
+    {"text", "compute", "source"},
+    {"corpus", "data", "model"},
     {"objective", "task", "generate"},
     {"train", "evaluate", "release"},
     {"serve", "monitor"},

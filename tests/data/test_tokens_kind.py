@@ -12,7 +12,7 @@ import pytest
 from wuxing.core.artifact import Artifact
 from wuxing.core.error import RefusedError
 from wuxing.core.record import Record
-from wuxing.data.corpus import write_records
+from wuxing.core.splits import write_records
 from wuxing.data.tokens import open_tokens
 from wuxing.data.tokens_kind import TokensKind
 from wuxing.text.tokenizer import Tokenizer

@@ -93,7 +93,7 @@ class Shelf:
         return self.sign(draft, parents, kind.required, values.model_dump(mode="json"))
 
     def corpus(self, name: str, splits: Mapping[str, Sequence[Record]]) -> Artifact:
-        from wuxing.data.corpus import write_records
+        from wuxing.core.splits import write_records
 
         draft = self.draft("corpus", name)
         for split in ("train", "validation", "test"):

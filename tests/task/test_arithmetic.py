@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from wuxing.core.artifact import Artifact
 from wuxing.core.error import UsageError
 from wuxing.core.file import read_json
-from wuxing.data.corpus import read_table
+from wuxing.core.splits import read_table
 from wuxing.task.arithmetic import ArithmeticStep
 from wuxing.task.setting import TaskStep
 from wuxing.task.task import load_task

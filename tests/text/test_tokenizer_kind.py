@@ -12,7 +12,7 @@ from wuxing.core.artifact import Artifact
 from wuxing.core.error import WuxingError
 from wuxing.core.evidence import Evidence
 from wuxing.core.record import Record
-from wuxing.data.corpus import write_records
+from wuxing.core.splits import write_records
 from wuxing.text.tokenizer import Tokenizer
 from wuxing.text.tokenizer_evidence import examine
 from wuxing.text.tokenizer_kind import TokenizerKind

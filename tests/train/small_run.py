@@ -11,8 +11,8 @@ from wuxing.core.context import Context
 from wuxing.core.digest import digest_of_file
 from wuxing.core.file import write_json
 from wuxing.core.record import Record
+from wuxing.core.splits import write_records
 from wuxing.core.step import Draft, StepKind
-from wuxing.data.corpus import write_records
 from wuxing.data.tokens_kind import TokensKind
 from wuxing.task.task_kind import TaskKind
 from wuxing.text.train import train_tokenizer

@@ -215,7 +215,7 @@ def _traces(store: Store, record_id: str) -> list[dict[str, Any]]:
     from wuxing.core.artifact import Reference
     from wuxing.core.error import UsageError
     from wuxing.core.ledger import Ledger
-    from wuxing.data.trace import trace_record
+    from wuxing.corpus.trace import trace_record
 
     try:
         known = {name for _, name in store.names()}

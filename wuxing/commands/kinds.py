@@ -11,7 +11,7 @@ from typing import Any
 from wuxing.core.step import StepKind
 
 OURS = {
-    "corpus": "wuxing.data.corpus_kind:CorpusKind",
+    "corpus": "wuxing.corpus.kind:CorpusKind",
     "task": "wuxing.task.task_kind:TaskKind",
     "tokenizer": "wuxing.text.tokenizer_kind:TokenizerKind",
     "tokens": "wuxing.data.tokens_kind:TokensKind",

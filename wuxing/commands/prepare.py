@@ -40,7 +40,7 @@ def inspect(
 ) -> None:
     """What raw data hold: format, rows, languages, privacy."""
     from wuxing.commands import show
-    from wuxing.data.inspect import inspect as inspect_data
+    from wuxing.corpus.inspect import inspect as inspect_data
 
     inspection = inspect_data(data).to_json()
 

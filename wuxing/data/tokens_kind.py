@@ -121,7 +121,7 @@ def _encode(
     split: str, data: Artifact, tokenizer: Tokenizer, draft: Draft, context: Context, bar: Bar
 ) -> tuple[dict[str, Any], list[str]]:
     """(counts of the split, ids of documents that did not survive the round trip)."""
-    from wuxing.data.corpus import read_records
+    from wuxing.core.splits import read_records
     from wuxing.data.tokens import TokenWriter
 
     unequal: list[str] = []

@@ -218,7 +218,7 @@ def _details(one: Measured, of: TaskSet, name: str) -> dict[str, Any]:
 
 
 def _baselines(sets: Sets) -> dict[str, Any]:
-    from wuxing.data.corpus import read_records
+    from wuxing.core.splits import read_records
 
     found: dict[str, Any] = {}
     if sets.corpus is not None and sets.documents:
@@ -316,7 +316,7 @@ def _write_samples(measured: Mapping[str, Measured], sets: Sets, draft: Draft) -
 
 def _drawn_documents(corpus: Artifact, limit: int) -> list[Record]:
     """A fixed draw from the test split, whatever the order of its rows."""
-    from wuxing.data.corpus import read_records
+    from wuxing.core.splits import read_records
 
     records = (record for record in read_records(corpus.path, "test") if counted_text(record))
     return sorted(records, key=lambda record: hashlib.sha256(record.id.encode()).digest())[:limit]

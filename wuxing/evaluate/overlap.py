@@ -147,7 +147,7 @@ def _texts(messages: list[dict[str, str]]) -> list[str]:
 
 
 def _rows(data: Artifact) -> Iterator[Record]:
-    from wuxing.data.corpus import read_records
+    from wuxing.core.splits import read_records
 
     return read_records(data.path, "train")
 

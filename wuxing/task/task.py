@@ -93,7 +93,7 @@ def load_task(directory: Path) -> StoredTask:
 
 
 def _read(directory: Path, split: str) -> Iterator[Example]:
-    from wuxing.data.corpus import read_records
+    from wuxing.core.splits import read_records
 
     for record in read_records(directory, split):
         assert record.messages, f"{record.id} of a task has no messages"

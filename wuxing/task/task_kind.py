@@ -33,7 +33,7 @@ class TaskKind(StepKind[TaskStep]):
         return digests
 
     def make(self, config: TaskStep, parents: Mapping[str, Artifact], draft: Draft, context: Context) -> None:
-        from wuxing.data.corpus import write_records
+        from wuxing.core.splits import write_records
 
         splits = config.generate(draft.seed)
         fates = Fates()

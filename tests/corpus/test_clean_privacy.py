@@ -1,0 +1,113 @@
+"""Private data: what is replaced, what must stay, and an independent scan of real mails afterwards."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wuxing.core.record import Record
+from wuxing.corpus.clean.privacy import Privacy, is_card, is_chinese_id, luhn
+from wuxing.corpus.residue import private_findings
+from wuxing.source.encoding import decode
+
+PRIVATE = [
+    ("Write to jo.doe+x@mail.example.org.", "Write to <mail>."),
+    ("邮箱是zhang_san@example.com，谢谢", "邮箱是<mail>，谢谢"),
+    ("<a href='mailto:a@b.io'>", "<a href='mailto:<mail>'>"),
+    ("Call +1 (415) 555-2671 now", "Call <phone> now"),
+    ("Tel. (212) 555-0187; fax 212-555-0188", "Tel. <phone>; fax <phone>"),
+    ("手机13812345678。", "手机<phone>。"),
+    ("+86 138 1234 5678", "<phone>"),
+    ("电话010-62345678", "电话<phone>"),
+    ("from 203.0.113.7:8080", "from <ip>:8080"),
+    ("[2001:db8::8a2e:370:7334]", "[<ip>]"),
+    ("card 4111 1111 1111 1111 exp", "card <card> exp"),
+    ("5500-0000-0000-0004", "<card>"),
+    ("amex 378282246310005", "amex <card>"),
+    ("身份证11010519491231002X号", "身份证<id_cn>号"),
+    ("key sk-abcdefghijklmnopqrstuvwx", "key <key>"),
+    ("AKIAIOSFODNN7EXAMPLE", "<key>"),
+    ("ghp_" + "a1" * 18, "<key>"),
+    ("-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----\nend", "<key>\nend"),
+]
+
+
+@pytest.mark.parametrize(("text", "redacted"), PRIVATE)
+def test_private_data_are_replaced_by_their_kind(text: str, redacted: str) -> None:
+    assert Privacy().change(text) == redacted
+    assert Privacy().change(redacted) == redacted
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "In 1914-1918 and 1939–1945, some 12,345,678 people",
+        "ISBN 978-3-16-148410-0, pages 123-4567",
+        "version 1.2.3.4 and section 3.11.2.1.5",
+        "pi is 3.14159265358979323846",
+        "localhost is 127.0.0.1, any is 0.0.0.0",
+        "at 17:25:00 on 2026-11-22T17:25:00.123456+00:00",
+        "the digest a1234567890123452fe and commit 4111111111111111abc",
+        "4111 1111 1111 1112 fails the check digit",
+        "110105194912310021 fails it too",
+        "me@localhost or @handle or a @ b",
+        "std::vector<int>::iterator and a::b",
+        "population 1,386,395,000; 8.8 million km2",
+        "task-abcdefghijklmnopqrstuvwxyz",
+    ],
+)
+def test_ordinary_text_stays(text: str) -> None:
+    assert Privacy().change(text) == text
+    assert private_findings(text) == Counter()
+
+
+@given(st.integers(10**11, 10**18 - 1))
+def test_luhn_s_digit_is_the_only_one_that_fits(number: int) -> None:
+    assert sum(luhn(f"{number}{digit}") for digit in range(10)) == 1
+
+
+@given(st.integers(0, 999), st.dates(), st.integers(110000, 659999))
+def test_a_chinese_number_has_one_check_character(serial: int, born: object, place: int) -> None:
+    body = f"{place}{str(born).replace('-', '')}{serial:03}"
+    fitting = [c for c in "0123456789X" if is_chinese_id(body + c)]
+    assert len(fitting) == (1 if 1850 <= int(body[6:10]) <= 2100 else 0)
+    if fitting:
+        assert private_findings(f"x {body}{fitting[0]} y") == Counter(id_cn=1) or is_card(body + fitting[0])
+
+
+def test_each_kind_is_seen_by_the_independent_scan() -> None:
+    text = "a@b.org, 203.0.113.7, 4111111111111111 (11010519491231002X)"
+    assert private_findings(text) == Counter(mail=1, ip=1, card=1, id_cn=1)
+    assert private_findings(Privacy().change(text)) == Counter()
+
+
+def test_only_the_asked_kinds_are_replaced() -> None:
+    assert Privacy(("ip",)).change("a@b.org 203.0.113.7") == "a@b.org <ip>"
+
+
+def test_the_text_kept_beside_a_record_is_redacted_too() -> None:
+    cleaned = Privacy().clean(Record("r", "s", text="x", meta={"author": "a@b.org", "year": 1999}))
+    assert isinstance(cleaned, Record)
+    assert cleaned.meta == {"author": "<mail>", "year": 1999}
+
+
+def test_nothing_is_left_in_a_thousand_real_mails(data_directory: Path) -> None:
+    privacy, before, after, texts = Privacy(), Counter[str](), Counter[str](), 0
+    with tarfile.open(data_directory / "messy" / "mails.tar.gz") as archive:
+        for entry in archive:
+            stream = archive.extractfile(entry)
+            if stream is None or not isinstance(text := decode(io.BytesIO(stream.read()).getvalue()), str):
+                continue
+            texts += 1
+            before += private_findings(text)
+            after += private_findings(privacy.change(text))
+    assert texts > 1100
+    assert before["mail"] > 10_000
+    assert before["ip"] > 1000
+    assert after == Counter()

@@ -1,0 +1,159 @@
+"""Private data replaced by their kind: `<mail>`, `<phone>`, `<ip>`, `<card>`, `<id_cn>`, `<key>`.
+
+Numbers with a check digit are replaced only when it fits, so that ordinary numbers stay.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
+
+from wuxing.core.context import Context
+from wuxing.core.record import Drop, Record
+from wuxing.corpus.clean.config import PRIVATE_KINDS, PrivacyConfig, PrivateKind
+from wuxing.corpus.clean.text_cleaner import TextCleaner
+
+
+class Rule(NamedTuple):
+    """One spelling of a kind of private data."""
+
+    pattern: re.Pattern[str]
+    valid: Callable[[str], bool] | None = None
+    """What else must hold of a match."""
+
+
+def luhn(digits: str) -> bool:
+    """Whether the last digit is Luhn's check digit (ISO/IEC 7812-1)."""
+    total = 0
+    for place, digit in enumerate(reversed(digits)):
+        value = int(digit) * (1 + place % 2)
+        total += value - 9 * (value > 9)
+    return total % 10 == 0
+
+
+def is_card(text: str) -> bool:
+    """13 to 19 digits of a card network's range with a fitting check digit."""
+    digits = re.sub(r"\D", "", text)
+    return 13 <= len(digits) <= 19 and digits[0] in "23456" and len(set(digits)) > 1 and luhn(digits)
+
+
+def is_chinese_id(text: str) -> bool:
+    """A resident identity number: date of birth and check character (GB 11643-1999, ISO 7064 MOD 11-2)."""
+    year, month, day = int(text[6:10]), int(text[10:12]), int(text[12:14])
+    if not (1850 <= year <= 2100 and 1 <= month <= 12 and 1 <= day <= 31):
+        return False
+    total = sum(int(digit) * (2 ** (17 - place) % 11) for place, digit in enumerate(text[:17]))
+    return "10X98765432"[total % 11] == text[17].upper()
+
+
+def is_public_address(text: str) -> bool:
+    """An IP address that is not the machine's own (loopback) or none at all (unspecified, broadcast)."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return not (address.is_loopback or address.is_unspecified or address.is_multicast or text == "255.255.255.255")
+
+
+def is_phone(text: str) -> bool:
+    """8 to 15 digits (ITU-T E.164)."""
+    return 8 <= sum(character.isdigit() for character in text) <= 15
+
+
+def is_long_ipv6(text: str) -> bool:
+    """A public IPv6 address that is no time of day and no pair of short numbers."""
+    return len(text) > 6 and any(character.isdigit() for character in text) and is_public_address(text)
+
+
+_PRIVATE_KEY = r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
+_TOKEN = r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}"
+_MAIL_LETTER = "A-Za-z0-9\u00c0-\u024f"
+"""Not `\\w`: in Chinese text an address follows the word before it without a space."""
+_MAIL = (
+    f"(?<![{_MAIL_LETTER}_.+%-])[{_MAIL_LETTER}_.+%'-]{{1,64}}"
+    f"@(?:[{_MAIL_LETTER}](?:[{_MAIL_LETTER}_-]{{0,61}}[{_MAIL_LETTER}])?\\.)+[A-Za-z]{{2,24}}(?![A-Za-z0-9-])"
+)
+_CARD = r"(?<![\w.-])(?:\d{13,19}|\d{4}([ -]?)\d{4}\1\d{4}\1\d{1,7}|3\d{3}[ -]\d{6}[ -]\d{5})(?![\w-]|\.\d)"
+_IPV4 = r"(?<![\w.:-])(?<![vV]ersion )(?:\d{1,3}\.){3}\d{1,3}(?![\w:]*\w\.|\.\d|\d|-\d)"
+_IPV6 = r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{1,4}(?![\w:.])"
+_ABROAD = r"(?<![\w+])\+\d{1,3}(?:[ .-]?\(?\d{1,5}\)?){2,6}(?![\d-])"
+_CHINA_MOBILE = r"(?<![\w.-])(?:86[ -]?)?1[3-9]\d[ -]?\d{4}[ -]?\d{4}(?![\w-]|\.\d)"
+_CHINA_FIXED = r"(?<![\w.-])0\d{2,3}-\d{7,8}(?![\w-])"
+_NORTH_AMERICA = r"(?<![\w.-])(?:1[ .-])?(?:\([2-9]\d\d\) ?|[2-9]\d\d[.-])[2-9]\d\d[ .-]\d{4}(?![\w-]|\.\d)"
+
+RULES: dict[PrivateKind, tuple[Rule, ...]] = {
+    "key": (
+        Rule(re.compile(_PRIVATE_KEY, re.S)),
+        Rule(re.compile(r"\b[spr]k[-_](?:[a-z]+[-_])*[A-Za-z0-9_-]{20,}")),
+        Rule(re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b")),
+        Rule(re.compile(r"\bgh[pousr]_[A-Za-z0-9]{30,}")),
+        Rule(re.compile(r"\bgithub_pat_[A-Za-z0-9_]{40,}")),
+        Rule(re.compile(r"\bAIza[0-9A-Za-z_-]{35}")),
+        Rule(re.compile(r"\bxox[abprs]-[0-9A-Za-z-]{10,}")),
+        Rule(re.compile(r"\bhf_[A-Za-z0-9]{30,}")),
+        Rule(re.compile(_TOKEN)),
+    ),
+    "mail": (Rule(re.compile(_MAIL)),),
+    "id_cn": (Rule(re.compile(r"(?<![\w.-])[1-9]\d{16}[\dXx](?![\w-])", re.A), is_chinese_id),),
+    "card": (Rule(re.compile(_CARD, re.A), is_card),),
+    "ip": (Rule(re.compile(_IPV4, re.A), is_public_address), Rule(re.compile(_IPV6), is_long_ipv6)),
+    "phone": (
+        Rule(re.compile(_ABROAD, re.A), is_phone),
+        Rule(re.compile(_CHINA_MOBILE, re.A)),
+        Rule(re.compile(_CHINA_FIXED, re.A)),
+        Rule(re.compile(_NORTH_AMERICA, re.A)),
+    ),
+}
+"""In the order in which they are applied."""
+
+
+_DIGITS = re.compile(r"\d(?:[ .()-]{0,3}\d){6}", re.A).search
+_KEYS = re.compile("PRIVATE KEY|[spr]k[-_]|AKIA|ASIA|gh[pousr]_|github_pat_|AIza|xox[abprs]-|hf_|[.]eyJ").search
+_HINTS: dict[PrivateKind, Callable[[str], object]] = {
+    "key": _KEYS,
+    "mail": lambda text: "@" in text,
+    "id_cn": _DIGITS,
+    "card": _DIGITS,
+    "ip": lambda text: text.count(".") >= 3 or text.count(":") >= 2,
+    "phone": _DIGITS,
+}
+"""What any text with private data of a kind has; cheap, and spares the search in nearly all texts."""
+
+
+class Privacy(TextCleaner):
+    """Replaces each finding by `<kind>` and counts it."""
+
+    def __init__(self, kinds: tuple[PrivateKind, ...] = PRIVATE_KINDS):
+        super().__init__()
+        self.kinds = kinds
+        self._rules = [(kind, _HINTS[kind], RULES[kind]) for kind in RULES if kind in kinds]
+
+    def clean(self, record: Record) -> Record | Drop:
+        """The record with its texts and the texts kept beside it redacted."""
+        cleaned = super().clean(record)
+        if isinstance(cleaned, Drop):
+            return cleaned
+        meta = {name: self.change(v) if isinstance(v, str) else v for name, v in cleaned.meta.items()}
+        return cleaned if meta == cleaned.meta else replace(cleaned, meta=meta)
+
+    def change(self, text: str) -> str:
+        for kind, hint, rules in self._rules:
+            if hint(text):
+                for rule in rules:
+                    text = rule.pattern.sub(partial(self._replace, kind, rule.valid), text)
+        return text
+
+    def _replace(self, kind: str, valid: Callable[[str], bool] | None, match: re.Match[str]) -> str:
+        if valid is not None and not valid(match[0]):
+            return match[0]
+        self.found[kind] += 1
+        return f"<{kind}>"
+
+
+def build(config: PrivacyConfig, context: Context) -> Privacy:
+    """The step for a recipe."""
+    return Privacy(config.kinds)
