@@ -13,8 +13,8 @@ from wuxing.core.artifact import Artifact
 from wuxing.core.error import Interrupted, WuxingError
 from wuxing.core.file import read_json, read_lines
 from wuxing.core.record import Record
+from wuxing.core.statistic import wilson
 from wuxing.evaluate.evaluation_kind import EvaluationKind
-from wuxing.evaluate.statistic import wilson
 from wuxing.evaluate.subject import Sampling, Score, Subject, windows
 from wuxing.task.task import load_task
 

@@ -11,10 +11,10 @@ from typing import Any
 from wuxing.core.artifact import Artifact
 from wuxing.core.error import UsageError, WuxingError
 from wuxing.core.file import read_json
+from wuxing.core.statistic import Difference, holm, ratio_difference, share_difference
 from wuxing.core.store import Store
 from wuxing.evaluate.problem import LEVEL, lower_is_better
 from wuxing.evaluate.sample import read_rows
-from wuxing.evaluate.statistic import Difference, holm, ratio_difference, share_difference
 
 SEED = 0
 """Of the bootstrap: a comparison is the same whenever it is asked for."""

@@ -15,6 +15,7 @@ from wuxing.core.error import WuxingError
 from wuxing.core.file import write_json
 from wuxing.core.progress import Bar
 from wuxing.core.record import Record
+from wuxing.core.statistic import CONFIDENCE, wilson
 from wuxing.core.step import Draft
 from wuxing.evaluate.contamination import check_overlap
 from wuxing.evaluate.evaluation_kind import EvaluationStep
@@ -22,7 +23,6 @@ from wuxing.evaluate.metric import bits_estimate, byte_entropy
 from wuxing.evaluate.pairing import compare_all
 from wuxing.evaluate.sample import document_rows, reply_rows, write_rows
 from wuxing.evaluate.selftest import TOLERANCE, try_accuracy, try_bits, try_scorer
-from wuxing.evaluate.statistic import CONFIDENCE, wilson
 from wuxing.evaluate.subject import Said, Sampling, Score, Subject, counted_text
 from wuxing.task.check import baseline
 from wuxing.task.task import Example, StoredTask, load_task

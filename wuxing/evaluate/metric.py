@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 
 from wuxing.core.record import Record
-from wuxing.evaluate.statistic import Estimate, ratio
+from wuxing.core.statistic import Estimate, ratio
 from wuxing.evaluate.subject import Score, counted_text
 
 

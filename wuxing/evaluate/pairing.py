@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from wuxing.evaluate.statistic import Difference, holm, ratio_difference, share_difference
+from wuxing.core.statistic import Difference, holm, ratio_difference, share_difference
 from wuxing.evaluate.subject import Score
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from wuxing.evaluate.statistic import holm, mcnemar, ratio, ratio_difference, share_difference, wilson
+from wuxing.core.statistic import holm, mcnemar, ratio, ratio_difference, share_difference, wilson
 
 
 @given(st.integers(1, 2000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
