@@ -26,7 +26,14 @@ messages = st.lists(
     st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant"]), "content": texts}), min_size=1
 )
 meta = st.dictionaries(texts, st.none() | st.booleans() | st.integers(-(2**53), 2**53) | texts, max_size=3)
-records = st.builds(Record, texts, texts, texts, st.none(), meta) | st.builds(Record, texts, texts, st.none(), messages)
+labels = st.none() | texts
+records = (
+    st.builds(Record, texts, texts, text=texts, label=labels, meta=meta)
+    | st.builds(Record, texts, texts, messages=messages, liked=st.none() | st.booleans())
+    | st.builds(Record, texts, texts, messages=messages, chosen=texts, rejected=texts)
+    | st.builds(Record, texts, texts, image=st.binary(max_size=20), label=labels)
+    | st.builds(Record, texts, texts, audio=st.binary(max_size=20), meta=meta)
+)
 
 
 @given(st.lists(records, max_size=5))

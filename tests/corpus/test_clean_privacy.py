@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wuxing.core.record import Record
+from wuxing.corpus.clean import apply
 from wuxing.corpus.clean.privacy import Privacy, is_card, is_chinese_id, luhn
 from wuxing.corpus.residue import private_findings
 from wuxing.source.encoding import decode
@@ -92,7 +93,7 @@ def test_only_the_asked_kinds_are_replaced() -> None:
 
 
 def test_the_text_kept_beside_a_record_is_redacted_too() -> None:
-    cleaned = Privacy().clean(Record("r", "s", text="x", meta={"author": "a@b.org", "year": 1999}))
+    cleaned = apply(Privacy(), [Record("r", "s", text="x", meta={"author": "a@b.org", "year": 1999})])[0]
     assert isinstance(cleaned, Record)
     assert cleaned.meta == {"author": "<mail>", "year": 1999}
 

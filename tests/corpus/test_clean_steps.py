@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from wuxing.core.context import Context
 from wuxing.core.error import UsageError
 from wuxing.core.record import Drop, Record
-from wuxing.corpus.clean import Cleaning
+from wuxing.corpus.clean import Cleaning, apply
 from wuxing.corpus.clean.config import CleanStep, QualityConfig, RepetitionConfig
 from wuxing.corpus.clean.normalise import Normalise
 from wuxing.corpus.clean.privacy import Privacy
@@ -100,7 +100,7 @@ def test_good_english_and_good_chinese_pass_the_quality_rules(data_directory: Pa
     for documents, language, config in ((english, "en", rules), (modern, "zh", rules), (old, None, poem_rules)):
         records = [Record("r", "s", text=t, meta={"language": language} if language else {}) for t in documents]
         quality = Quality(config)
-        kept = sum(isinstance(quality.clean(record), Record) for record in records)
+        kept = sum(isinstance(apply(quality, [record])[0], Record) for record in records)
         assert kept / len(records) >= 0.94
 
 
@@ -123,10 +123,10 @@ PROSE = "The house stood at the end of the road, and nobody had lived in it for 
 )
 def test_each_quality_rule_names_what_it_drops(text: str, reason: str) -> None:
     quality = Quality(QualityConfig(max_mean_word_characters=9))
-    drop = quality.clean(Record("r", "s", text=text, meta={"language": "en"}))
+    drop = apply(quality, [Record("r", "s", text=text, meta={"language": "en"})])[0]
     assert isinstance(drop, Drop)
     assert drop.reason == reason
-    assert isinstance(quality.clean(Record("r", "s", text=PROSE * 4, meta={"language": "en"})), Record)
+    assert isinstance(apply(quality, [Record("r", "s", text=PROSE * 4, meta={"language": "en"})])[0], Record)
 
 
 def test_statistics_count_characters_where_there_are_no_spaces() -> None:
@@ -150,13 +150,13 @@ def test_repeated_runs_against_counting_by_hand() -> None:
 def test_repetition_drops_what_repeats_and_keeps_prose(data_directory: Path) -> None:
     step = Repetition(RepetitionConfig())
     reasons = Counter(
-        end.reason if isinstance(end := step.clean(Record("r", "s", text=text)), Drop) else "kept"
+        end.reason if isinstance(end := apply(step, [Record("r", "s", text=text)])[0], Drop) else "kept"
         for text in [*leads(data_directory), *poems(data_directory)]
     )
     assert reasons["kept"] / reasons.total() > 0.98
-    spam = step.clean(Record("r", "s", text="buy it now at a low price today " * 40))
+    spam = apply(step, [Record("r", "s", text="buy it now at a low price today " * 40)])[0]
     assert isinstance(spam, Drop)
-    lines = step.clean(Record("r", "s", text="Home\nNews\nHome\nNews\nHome\nNews"))
+    lines = apply(step, [Record("r", "s", text="Home\nNews\nHome\nNews\nHome\nNews")])[0]
     assert lines == Drop("repeated_lines", "0.667")
 
 
@@ -165,7 +165,7 @@ def test_a_step_s_counts_add_up(data_directory: Path) -> None:
     cleaning = Cleaning(steps, Context())
     documents = [Record(f"r{n}", "s", text=t, meta={"language": "en"}) for n, t in enumerate(leads(data_directory))]
     dialogue = [{"role": "user", "content": "Mail a@b.org"}, {"role": "assistant", "content": "No."}]
-    ended = [cleaning.clean(record) for record in [*documents, Record("d", "s", messages=dialogue)]]
+    ended = cleaning.clean([*documents, Record("d", "s", messages=dialogue)])
     assert [count.records for count in cleaning.counts][:3] == [401, 401, 400]
     dropped = sum(isinstance(end, Drop) for end in ended)
     assert dropped == sum(count.dropped.total() for count in cleaning.counts)
@@ -184,8 +184,8 @@ def test_languages_are_identified(data_directory: Path, tmp_path: Path) -> None:
         found = Counter(language.identify(text)[0] for text in documents)
         assert found[expected] / found.total() > 0.97
     keep = Language(path, keep=("en",))
-    assert keep.clean(Record("r", "s", text="春眠不覺曉，處處聞啼鳥。")).reason == "wrong_language"
-    kept = keep.clean(Record("r", "s", text=PROSE))
+    assert apply(keep, [Record("r", "s", text="春眠不覺曉，處處聞啼鳥。")])[0].reason == "wrong_language"
+    kept = apply(keep, [Record("r", "s", text=PROSE)])[0]
     assert isinstance(kept, Record)
     assert kept.meta["language"] == "en"
     with pytest.raises(UsageError, match='lid.176 knows no language "english"'):

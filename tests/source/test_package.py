@@ -19,7 +19,7 @@ from wuxing.core.digest import digest_of_file
 from wuxing.core.error import WuxingError
 from wuxing.core.splits import read_records
 from wuxing.corpus.kind import CorpusKind
-from wuxing.source import open_source
+from wuxing.source import open_source, rows_in, rows_of
 from wuxing.source.config import PackageSource, SourceConfig
 from wuxing.source.package import _reason, fetch
 
@@ -58,7 +58,7 @@ def package(**changes: Any) -> PackageSource:
 
 
 def rows(source: PackageSource, context: Context, **settings: Any) -> list[Any]:
-    return [row.value for row in open_source(SourceConfig(package=source, **settings), context).rows]
+    return [row.value for row in rows_in(SourceConfig(package=source, **settings), context)]
 
 
 def test_a_member_is_read_and_nothing_runs(shelf: Path, tmp_path: Path) -> None:
@@ -66,7 +66,10 @@ def test_a_member_is_read_and_nothing_runs(shelf: Path, tmp_path: Path) -> None:
     digest = digest_of_file(shelf / "things-1.0-py3-none-any.whl")
     source = SourceConfig(package=package(sha256=digest))
     origin = open_source(source, context)
-    assert [row.value for row in origin.rows] == [{"key": "a", "text": "first"}, {"key": "b", "text": "second"}]
+    assert [row.value for part in origin.parts for row in rows_of(part, source)] == [
+        {"key": "a", "text": "first"},
+        {"key": "b", "text": "second"},
+    ]
     assert origin.card["sha256"] == digest
     assert origin.card["files"] == {"things/data/rows.json": len(json.dumps(ROWS))}
     assert not (shelf / "ran").exists()

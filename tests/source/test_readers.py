@@ -16,17 +16,18 @@ from hypothesis import strategies as st
 from wuxing.core.context import Context
 from wuxing.core.error import UsageError, WuxingError
 from wuxing.core.record import Drop, Record
-from wuxing.source import open_source, source_digest
+from wuxing.source import rows_in, source_digest
+from wuxing.source.blob import MemoryBlob
 from wuxing.source.config import SourceConfig
 from wuxing.source.encoding import decode
 from wuxing.source.fields import Mapper
-from wuxing.source.format import SUFFIXES, rows_of
-from wuxing.source.row import Blob, Row
+from wuxing.source.format import SUFFIXES, format_of, read_part
+from wuxing.source.row import Part, Row
 
 
 def read(path: Path, **settings: Any) -> list[Row]:
     source = SourceConfig.model_validate({"files": str(path), **settings})
-    return list(open_source(source, Context(home=path.parent / "home")).rows)
+    return list(rows_in(source, Context(home=path.parent / "home")))
 
 
 def values(rows: list[Row]) -> list[Any]:
@@ -107,7 +108,7 @@ def test_a_yaml_bomb_is_no_text(tmp_path: Path) -> None:
     source = SourceConfig.model_validate(
         {"files": str(tmp_path / "bomb.yaml"), "fields": {"text": "text", "meta": ["meta"]}}
     )
-    [row] = open_source(source, Context(home=tmp_path)).rows
+    [row] = rows_in(source, Context(home=tmp_path))
     assert Mapper(source).record(row) == Drop("no_text_in_field", "text holds a list")
 
 
@@ -179,11 +180,10 @@ def test_a_stated_encoding_is_kept_to() -> None:
 @given(st.binary(max_size=300), st.sampled_from([*SUFFIXES, ".jsonl.gz", ".csv.gz"]))
 @settings(deadline=None, max_examples=300)
 def test_garbage_never_crashes_a_reader(raw: bytes, suffix: str) -> None:
-    import io
 
     source = SourceConfig(files="f")
     mapper = Mapper(source)
-    rows = list(rows_of(Blob(f"f{suffix}", lambda: io.BytesIO(raw), len(raw)), source))
+    rows = list(read_part(Part(MemoryBlob(f"f{suffix}", raw), format_of(f"f{suffix}") or ""), source))
     for row in rows:
         made = mapper.record(row)
         assert isinstance(made, Record | Drop)

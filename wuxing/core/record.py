@@ -11,13 +11,28 @@ from wuxing.core.evidence import Evidence
 
 @dataclass(frozen=True)
 class Record:
-    """One item of raw or clean data.  `id` is stable: source name, place inside it; never a running number of a run."""
+    """One item of raw or clean data: exactly one of `text`, `messages`, `image`, `audio`.
+
+    `id` is stable: source name, place inside it; never a running number of a run.
+    """
 
     id: str
     source: str
     text: str | None = None
     messages: list[dict[str, str]] | None = None
-    """A dialogue: [{"role": "user"|"assistant"|"system", "content": ...}]; a record has `text` or `messages`."""
+    """A dialogue: [{"role": "user"|"assistant"|"system"|"tool", "content": ...}]."""
+    image: bytes | None = None
+    """An encoded picture (PNG, JPEG, ...)."""
+    audio: bytes | None = None
+    """An encoded sound (WAV, FLAC, ...)."""
+    label: str | None = None
+    """The class of the record, where it has one."""
+    chosen: str | None = None
+    """With `messages` that end with the user's turn: the better reply."""
+    rejected: str | None = None
+    """The worse reply; it stands with `chosen`."""
+    liked: bool | None = None
+    """With a whole dialogue: whether its last reply was liked."""
     meta: dict[str, Any] = field(default_factory=dict)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -20,10 +21,12 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "validation", "test")
 ROWS_PER_GROUP = 8192
+PLAIN_FIELDS = tuple(field.name for field in fields(Record) if field.name != "meta")
+"""Fields of a record that are columns as they are."""
 
 
 def corpus_schema() -> pyarrow.Schema:
-    """id, source, text or messages, meta (a JSON object)."""
+    """The fields of a record, one column each; meta is a JSON object."""
     import pyarrow as pa
 
     message = pa.struct([("role", pa.string()), ("content", pa.string())])
@@ -33,6 +36,12 @@ def corpus_schema() -> pyarrow.Schema:
             ("source", pa.string()),
             ("text", pa.string()),
             ("messages", pa.list_(message)),
+            ("image", pa.binary()),
+            ("audio", pa.binary()),
+            ("label", pa.string()),
+            ("chosen", pa.string()),
+            ("rejected", pa.string()),
+            ("liked", pa.bool_()),
             ("meta", pa.string()),
         ]
     )
@@ -42,13 +51,8 @@ def record_batch(records: Sequence[Record]) -> pyarrow.RecordBatch:
     """Records as one Arrow batch of the corpus schema."""
     import pyarrow as pa
 
-    columns = {
-        "id": [r.id for r in records],
-        "source": [r.source for r in records],
-        "text": [r.text for r in records],
-        "messages": [r.messages for r in records],
-        "meta": [json.dumps(r.meta, ensure_ascii=False, sort_keys=True) for r in records],
-    }
+    columns = {name: [getattr(record, name) for record in records] for name in PLAIN_FIELDS}
+    columns["meta"] = [json.dumps(r.meta, ensure_ascii=False, sort_keys=True) for r in records]
     schema = corpus_schema()
     return pa.record_batch([pa.array(columns[f.name], f.type) for f in schema], schema=schema)
 
@@ -56,7 +60,7 @@ def record_batch(records: Sequence[Record]) -> pyarrow.RecordBatch:
 def records_of(batch: pyarrow.RecordBatch | pyarrow.Table) -> Iterator[Record]:
     """The records of an Arrow batch or table of the corpus schema."""
     for row in batch.to_pylist():
-        yield Record(row["id"], row["source"], row["text"], row["messages"], json.loads(row["meta"]))
+        yield Record(**{name: row.get(name) for name in PLAIN_FIELDS}, meta=json.loads(row["meta"]))
 
 
 def split_path(directory: Path, split: str) -> Path:

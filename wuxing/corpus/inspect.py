@@ -65,14 +65,14 @@ def inspect(source: SourceConfig | Path | str, context: Context | None = None, m
     Languages are identified by the model that the `language` step uses, which is downloaded at the first use; where
     it cannot be had, scripts are counted and `notes` says so.  Raises WuxingError when the source cannot be reached.
     """
-    from wuxing.source import open_source
+    from wuxing.source import open_source, rows_of
     from wuxing.source.fields import Mapper
 
     context = context or Context()
     settings = source if isinstance(source, SourceConfig) else SourceConfig(files=str(source))
     origin = open_source(settings, context)
     mapper, notes = Mapper(settings), _Notes()
-    rows = iter(origin.rows)
+    rows = (row for part in origin.parts for row in rows_of(part, settings))
     for row in islice(rows, max_rows):
         made = row.value if isinstance(row.value, Record) else mapper.record(row)
         notes.row(row.value, made)
@@ -162,10 +162,11 @@ def _lengths(lengths: list[int]) -> dict[str, int]:
 
 
 def _contents(records: list[Record], context: Context) -> dict[str, Any]:
+    from wuxing.corpus.clean import apply
     from wuxing.corpus.clean.privacy import Privacy
 
     privacy = Privacy()
-    redacted = [privacy.clean(record) for record in records]
+    redacted = apply(privacy, records)
     shown = [record for record in redacted if isinstance(record, Record)]
     step = max(1, len(shown) // SHOWN_SAMPLES)
     languages, said = _languages(records, context)
@@ -211,18 +212,15 @@ def _duplicates(records: list[Record]) -> dict[str, float]:
 
 
 def _would_drop(records: list[Record]) -> Counter[str]:
+    from wuxing.corpus.clean import apply
     from wuxing.corpus.clean.config import QualityConfig, RepetitionConfig
     from wuxing.corpus.clean.quality import Quality
     from wuxing.corpus.clean.repetition import Repetition
 
-    steps = (Quality(QualityConfig()), Repetition(RepetitionConfig()))
-    counts: Counter[str] = Counter()
-    for record in records:
-        ends = (step.clean(record) for step in steps if record.messages is None)
-        drop = next((end for end in ends if isinstance(end, Drop)), None)
-        if drop is not None:
-            counts[drop.reason] += 1
-    return counts
+    left: list[Record | Drop] = list(records)
+    for step in (Quality(QualityConfig()), Repetition(RepetitionConfig())):
+        left = apply(step, left)
+    return Counter(end.reason for end in left if isinstance(end, Drop))
 
 
 def _sample(record: Record) -> dict[str, Any]:

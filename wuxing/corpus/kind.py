@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from wuxing.core.artifact import Artifact
@@ -14,6 +14,7 @@ from wuxing.corpus.config import CorpusConfig
 
 if TYPE_CHECKING:
     from wuxing.corpus.merge import Spool
+    from wuxing.source.config import SourceConfig
     from wuxing.source.row import Origin, Row
 
 ROWS_PER_SHARD = 1000
@@ -87,18 +88,20 @@ def _clean(config: CorpusConfig, origins: list[Origin], spool: Spool, context: C
     if size < POOL_FROM_BYTES and config.workers is None:
         workers = 1
     with context.progress.bar("reading and cleaning") as bar:
-        for shard in run_shards(config, context, _tasks(origins), workers):
+        for shard in run_shards(config, context, _tasks(origins, config.sources), workers):
             context.stop.leave("a corpus starts over")
             spool.add(shard)
             bar.advance(len(shard.fates))
             bar.note(f"{spool.rows:,} rows read, {spool.records:,} go on")
 
 
-def _tasks(origins: list[Origin]) -> Iterator[tuple[int, list[Row]]]:
+def _tasks(origins: list[Origin], sources: Sequence[SourceConfig]) -> Iterator[tuple[int, list[Row]]]:
     from wuxing.corpus.shard import cut
+    from wuxing.source import rows_of
 
     for number, origin in enumerate(origins):
-        yield from ((number, rows) for rows in cut(origin.rows, ROWS_PER_SHARD))
+        every = (row for part in origin.parts for row in rows_of(part, sources[number]))
+        yield from ((number, rows) for rows in cut(every, ROWS_PER_SHARD))
 
 
 def _empty(config: CorpusConfig, fates: Fates, splits: dict[str, int], spool: Spool, name: str) -> WuxingError:

@@ -71,9 +71,10 @@ class Worker:
         fates: list[Fate] = []
         samples: list[tuple[str, str, str, str]] = []
         taken: Counter[str] = Counter()
-        for row in rows:
-            made = row.value if isinstance(row.value, Record) else mapper.record(row)
-            ended = cleaning.clean(made) if isinstance(made, Record) else made
+        every = [row.value if isinstance(row.value, Record) else mapper.record(row) for row in rows]
+        cleaned = iter(cleaning.clean([made for made in every if isinstance(made, Record)]))
+        for row, made in zip(rows, every, strict=True):
+            ended = next(cleaned) if isinstance(made, Record) else made
             if isinstance(ended, Record):
                 kept.append(ended)
                 fates.append((ended.id, "", ""))

@@ -10,11 +10,11 @@ from wuxing.core.error import WuxingError
 from wuxing.core.exchange import Exchange, ExchangeLog, Judgement
 from wuxing.core.record import Drop, Record
 from wuxing.source.config import SourceConfig
-from wuxing.source.row import Origin, Row
+from wuxing.source.row import Origin, Part, Row
 
 
 def read(source: SourceConfig, context: Context) -> Origin:
-    """One row per exchange, in the order of the log; ready records, or the reason why one is none."""
+    """The log of a release."""
     log = _log(source, context)
     said = {
         "exchanges": source.exchanges,
@@ -22,7 +22,7 @@ def read(source: SourceConfig, context: Context) -> Origin:
         "releases": sorted({exchange.artifact for exchange in log.exchanges()}),
         "sha256": digest(source, context),
     }
-    return Origin(_rows(log, source), said, ready=True)
+    return Origin([Part(log, "exchanges")], said, ready=True)
 
 
 def digest(source: SourceConfig, context: Context) -> str:
@@ -43,7 +43,9 @@ def _log(source: SourceConfig, context: Context) -> ExchangeLog:
     return log
 
 
-def _rows(log: ExchangeLog, source: SourceConfig) -> Iterator[Row]:
+def read_exchanges(part: Part, source: SourceConfig) -> Iterator[Row]:
+    """One row per exchange, in the order of the log; ready records, or the reason why one is none."""
+    log: ExchangeLog = part.blob
     judgements = log.judgements()
     seen: set[str] = set()
     for exchange in log.exchanges():

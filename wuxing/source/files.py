@@ -4,32 +4,22 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from wuxing.core.context import Context
 from wuxing.core.digest import digest_of, digest_of_file
 from wuxing.core.error import UsageError, WuxingError
 from wuxing.core.file import read_json, write_json
+from wuxing.source.blob import FileBlob
 from wuxing.source.config import SourceConfig
-from wuxing.source.format import rows_of
-from wuxing.source.row import Blob, Origin, Row
+from wuxing.source.format import parts_of
+from wuxing.source.row import Origin
 
 
 def read(source: SourceConfig, context: Context) -> Origin:
-    """The rows of the files, in the order of their names."""
-    blobs = [Blob(name, _opener(path), path.stat().st_size) for name, path in paths_of(source).items()]
-    return Origin(_rows(blobs, source), {"files": {blob.name: blob.bytes for blob in blobs}})
-
-
-def _opener(path: Path) -> Callable[[], BinaryIO]:
-    return lambda: open(path, "rb")
-
-
-def _rows(blobs: list[Blob], source: SourceConfig) -> Iterator[Row]:
-    for blob in blobs:
-        yield from rows_of(blob, source)
+    """The files, in the order of their names."""
+    blobs = [FileBlob(name, path, path.stat().st_size) for name, path in paths_of(source).items()]
+    return Origin(parts_of(blobs, source), {"files": {blob.name: blob.bytes for blob in blobs}})
 
 
 def digest(source: SourceConfig, context: Context) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import io
 import os
 import re
 import shutil
@@ -14,17 +13,17 @@ import tempfile
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 from wuxing.core.context import Context
 from wuxing.core.digest import digest_of_file
 from wuxing.core.error import WuxingError, nearest
 from wuxing.core.file import read_json, sync, write_json
+from wuxing.source.blob import TarBlob, ZipBlob
 from wuxing.source.config import PackageSource, SourceConfig
-from wuxing.source.format import rows_of
-from wuxing.source.row import Blob, Origin, Row
+from wuxing.source.format import parts_of
+from wuxing.source.row import Blob, Origin
 
 _LOGIN = re.compile(r"(?<=://)[^/@\s]+@")
 
@@ -42,16 +41,11 @@ def read(source: SourceConfig, context: Context) -> Origin:
         "sha256": digest_of_file(archive),
         "files": {blob.name: blob.bytes for blob in blobs},
     }
-    return Origin(_rows(blobs, source), card)
+    return Origin(parts_of(blobs, source), card)
 
 
 def digest(source: SourceConfig, context: Context) -> None:
     """Name, version and digest stand in the recipe."""
-
-
-def _rows(blobs: list[Blob], source: SourceConfig) -> Iterator[Row]:
-    for blob in blobs:
-        yield from rows_of(blob, source)
 
 
 def fetch(package: PackageSource, context: Context) -> Path:
@@ -161,7 +155,7 @@ def members(archive: Path, package: PackageSource) -> list[Blob]:
     return sorted(found, key=lambda blob: blob.name)
 
 
-def _listing(archive: Path) -> list[Blob]:
+def _listing(archive: Path) -> Sequence[Blob]:
     try:
         if zipfile.is_zipfile(archive):
             return _zip_listing(archive)
@@ -172,29 +166,17 @@ def _listing(archive: Path) -> list[Blob]:
         ) from error
 
 
-def _zip_listing(archive: Path) -> list[Blob]:
-    def opener(name: str) -> Callable[[], BinaryIO]:
-        return lambda: zipfile.ZipFile(archive).open(name)  # type: ignore[return-value]
-
+def _zip_listing(archive: Path) -> Sequence[Blob]:
     with zipfile.ZipFile(archive) as file:
-        return [Blob(i.filename, opener(i.filename), i.file_size) for i in file.infolist() if not i.is_dir()]
+        entries = [entry for entry in file.infolist() if not entry.is_dir()]
+    return [ZipBlob(e.filename, archive, e.filename, e.file_size, e.CRC) for e in entries]
 
 
-def _tar_listing(archive: Path) -> list[Blob]:
+def _tar_listing(archive: Path) -> Sequence[Blob]:
     """npm puts everything below `package/`, which is left out of the names."""
-
-    def opener(name: str) -> Callable[[], BinaryIO]:
-        def read_member() -> BinaryIO:
-            with tarfile.open(archive) as file:
-                stream = file.extractfile(name)
-                assert stream is not None
-                return io.BytesIO(stream.read())
-
-        return read_member
-
     with tarfile.open(archive) as file:
         entries = [entry for entry in file.getmembers() if entry.isfile()]
-        return [Blob(e.name.removeprefix("package/"), opener(e.name), e.size) for e in entries]
+    return [TarBlob(e.name.removeprefix("package/"), archive, e.name, e.size) for e in entries]
 
 
 def read_member(package: PackageSource, context: Context) -> bytes:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 from wuxing.core.record import Drop
+
+Value = tuple[int, Any]
+"""The number of a row in its file, and a mapping, a scalar or a Drop."""
+
+
+def short(error: BaseException) -> str:
+    """An exception's message as the detail of a fate."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 @dataclass(frozen=True)
@@ -22,21 +29,48 @@ class Row:
         return self.value if isinstance(self.value, Drop) else None
 
 
-@dataclass(frozen=True)
-class Blob:
-    """One file, wherever it lies."""
+class Blob(Protocol):
+    """One file, wherever it lies.  Picklable: a worker elsewhere opens it."""
 
-    name: str
-    """Path inside the source: the first part of its rows' places."""
-    open: Callable[[], BinaryIO]
-    bytes: int
+    @property
+    def name(self) -> str:
+        """Path inside the source: the first part of its rows' places."""
+        ...
+
+    @property
+    def bytes(self) -> int:
+        """Its size."""
+        ...
+
+    def open(self) -> BinaryIO:
+        """The content from its beginning."""
+        ...
+
+    def digest(self) -> str:
+        """Identity of the content: its SHA-256, or what its holder guarantees (CRC and size, an object's id)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stretch of a source that any worker reads on its own, with the same rows."""
+
+    blob: Any
+    """A Blob, or what a reader of its own format needs (an exchange log, a query)."""
+    format: str
+    start: int = 0
+    """First byte (lines of text) or row group (Parquet) of the stretch."""
+    stop: int | None = None
+    """Where it ends; None: at the end of the blob."""
+    first_row: int = 0
+    """The number of the first row, for places that do not depend on how the blob was cut."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """A source that was opened."""
+    """A source that was opened: listed, not read."""
 
-    rows: Iterator[Row]
+    parts: list[Part]
     card: dict[str, Any] = field(default_factory=dict)
     """Where it comes from, for the corpus card: registry, digest, files."""
     ready: bool = False

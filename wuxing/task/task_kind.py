@@ -52,7 +52,7 @@ class TaskKind(StepKind[TaskStep]):
 
 
 def _records(config: TaskStep, examples: Iterable[Example]) -> Iterable[Record]:
-    return (Record(e.id, config.task, None, e.messages, e.meta) for e in examples)
+    return (Record(e.id, config.task, messages=e.messages, meta=e.meta) for e in examples)
 
 
 def _write_fates(path: Path, splits: dict[str, list[Example]]) -> None:

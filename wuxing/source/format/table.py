@@ -1,76 +1,23 @@
-"""File formats: one function each, from a blob to its rows.  What is broken becomes a row with a reason."""
+"""Formats of plain rows: text, JSON lines, JSON, YAML, CSV, TSV, Parquet."""
 
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import json
-import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 from wuxing.core.record import Drop
 from wuxing.source.config import SourceConfig
 from wuxing.source.encoding import decode
-from wuxing.source.row import Blob, Row
+from wuxing.source.row import Value, short
 
-SUFFIXES = {
-    ".txt": "text",
-    ".text": "text",
-    ".md": "text",
-    ".markdown": "text",
-    ".rst": "text",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "json",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".parquet": "parquet",
-    ".yaml": "yaml",
-    ".yml": "yaml",
-}
 LONGEST_FIELD_CHARACTERS = 1 << 30
 ROWS_PER_BATCH = 1024
 
-Value = tuple[int, Any]
-"""The number of a row in its file, and a mapping or a Drop."""
 
-
-def format_of(name: str) -> str | None:
-    """The format that a file's name says, `.gz` aside; None when it says none."""
-    plain = name.lower().removesuffix(".gz")
-    return next((kind for suffix, kind in SUFFIXES.items() if plain.endswith(suffix)), None)
-
-
-def rows_of(blob: Blob, source: SourceConfig) -> Iterator[Row]:
-    """The rows of one file in order.  A file that cannot be read is one row with the reason."""
-    kind = format_of(blob.name) if source.format == "auto" else source.format
-    if kind is None:
-        yield Row(blob.name, Drop("unknown_format", "its name ends like no format that is read; set format"))
-        return
-    number = -1
-    try:
-        with _opened(blob) as stream:
-            for number, value in _PARSERS[kind](stream, source):
-                if isinstance(value, dict | Drop):
-                    yield Row(f"{blob.name}#{number}", value)
-                else:
-                    yield Row(f"{blob.name}#{number}", {"value": value})
-    except (OSError, EOFError, zlib.error) as error:
-        yield Row(f"{blob.name}#{number + 1}", Drop("broken_file", _short(error)))
-
-
-def _opened(blob: Blob) -> BinaryIO:
-    stream = blob.open()
-    return gzip.open(stream) if blob.name.lower().endswith(".gz") else stream  # type: ignore[return-value]
-
-
-def _short(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
-
-
-def _text(stream: BinaryIO, source: SourceConfig) -> Iterator[Value]:
+def read_text(stream: BinaryIO, source: SourceConfig) -> Iterator[Value]:
     text = decode(stream.read(), source.encoding)
     if isinstance(text, Drop):
         yield 0, text
@@ -82,7 +29,7 @@ def _text(stream: BinaryIO, source: SourceConfig) -> Iterator[Value]:
         yield from ((number, {"text": piece}) for number, piece in enumerate(p for p in pieces if p.strip()))
 
 
-def _jsonl(stream: BinaryIO, source: SourceConfig) -> Iterator[Value]:
+def read_jsonl(stream: BinaryIO, source: SourceConfig) -> Iterator[Value]:
     for number, line in enumerate(stream):
         if not line.strip():
             continue
@@ -94,15 +41,15 @@ def _parsed_json(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        return Drop("broken_json", _short(error))
+        return Drop("broken_json", short(error))
 
 
-def _json(stream: BinaryIO, source: SourceConfig) -> Iterator[Value]:
+def read_json(stream: BinaryIO, source: SourceConfig) -> Iterator[Value]:
     text = decode(stream.read(), source.encoding)
     yield from _document(text if isinstance(text, Drop) else _parsed_json(text), source)
 
 
-def _yaml(stream: BinaryIO, source: SourceConfig) -> Iterator[Value]:
+def read_yaml(stream: BinaryIO, source: SourceConfig) -> Iterator[Value]:
     import yaml
 
     text = decode(stream.read(), source.encoding)
@@ -113,7 +60,7 @@ def _yaml(stream: BinaryIO, source: SourceConfig) -> Iterator[Value]:
     try:
         document = yaml.load(text, Loader=loader)
     except (yaml.YAMLError, ValueError, RecursionError, AttributeError) as error:
-        document = Drop("broken_yaml", _short(error))
+        document = Drop("broken_yaml", short(error))
     yield from _document(document, source)
 
 
@@ -136,7 +83,7 @@ def _document(document: Any, source: SourceConfig) -> Iterator[Value]:
         yield 0, document
 
 
-def _separated(delimiter: str) -> Callable[[BinaryIO, SourceConfig], Iterator[Value]]:
+def read_separated(delimiter: str) -> Callable[[BinaryIO, SourceConfig], Iterator[Value]]:
     def parse(stream: BinaryIO, source: SourceConfig) -> Iterator[Value]:
         text = decode(stream.read(), source.encoding)
         if isinstance(text, Drop):
@@ -160,12 +107,12 @@ def _separated(delimiter: str) -> Callable[[BinaryIO, SourceConfig], Iterator[Va
                 yield number, dict(zip(names, line, strict=True)) if fits else Drop("wrong_columns", detail)
                 number += 1
         except csv.Error as error:
-            yield number, Drop("broken_csv", _short(error))
+            yield number, Drop("broken_csv", short(error))
 
     return parse
 
 
-def _parquet(stream: BinaryIO, source: SourceConfig) -> Iterator[Value]:
+def read_parquet(stream: BinaryIO, source: SourceConfig) -> Iterator[Value]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -177,15 +124,8 @@ def _parquet(stream: BinaryIO, source: SourceConfig) -> Iterator[Value]:
                 yield number, row
                 number += 1
     except (pa.ArrowException, ValueError) as error:
-        yield number, Drop("broken_parquet", _short(error))
+        yield number, Drop("broken_parquet", short(error))
 
 
-_PARSERS: dict[str, Callable[[BinaryIO, SourceConfig], Iterator[Value]]] = {
-    "text": _text,
-    "jsonl": _jsonl,
-    "json": _json,
-    "yaml": _yaml,
-    "csv": _separated(","),
-    "tsv": _separated("\t"),
-    "parquet": _parquet,
-}
+read_csv = read_separated(",")
+read_tsv = read_separated("\t")

@@ -1,0 +1,101 @@
+"""Files in the places that need no library: a path, a member of a ZIP or tar archive, bytes at hand."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from wuxing.core.digest import digest_of, digest_of_file
+
+
+@dataclass(frozen=True)
+class FileBlob:
+    """A file of this machine."""
+
+    name: str
+    path: Path
+    bytes: int
+
+    def open(self) -> BinaryIO:
+        """The file."""
+        return open(self.path, "rb")
+
+    def digest(self) -> str:
+        """SHA-256 of the content; `unreadable` when it cannot be read, which its rows will say with the reason."""
+        try:
+            return digest_of_file(self.path)
+        except OSError:
+            return "unreadable"
+
+
+@dataclass(frozen=True)
+class ZipBlob:
+    """A member of a ZIP archive."""
+
+    name: str
+    archive: Path
+    member: str
+    bytes: int
+    crc: int
+
+    def open(self) -> BinaryIO:
+        """The member, unpacked while it is read."""
+        return zipfile.ZipFile(self.archive).open(self.member)  # type: ignore[return-value]
+
+    def digest(self) -> str:
+        """The archive's own checksum and size."""
+        return digest_of(["zip", self.member, self.bytes, self.crc])
+
+
+@dataclass(frozen=True)
+class TarBlob:
+    """A member of a tar archive."""
+
+    name: str
+    archive: Path
+    member: str
+    bytes: int
+
+    def open(self) -> BinaryIO:
+        """The member, read whole: a stream inside a compressed archive cannot go back."""
+        with tarfile.open(self.archive) as file:
+            stream = file.extractfile(self.member)
+            assert stream is not None
+            return io.BytesIO(stream.read())
+
+    def digest(self) -> str:
+        """SHA-256 of the content."""
+        with self.open() as stream:
+            return digest_of_stream(stream)
+
+
+@dataclass(frozen=True)
+class MemoryBlob:
+    """Bytes at hand."""
+
+    name: str
+    content: bytes
+
+    @property
+    def bytes(self) -> int:
+        """Their number."""
+        return len(self.content)
+
+    def open(self) -> BinaryIO:
+        """The bytes."""
+        return io.BytesIO(self.content)
+
+    def digest(self) -> str:
+        """SHA-256 of the content."""
+        return digest_of_stream(self.open())
+
+
+def digest_of_stream(stream: BinaryIO) -> str:
+    """SHA-256 of what is left of a stream."""
+    import hashlib
+
+    return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
