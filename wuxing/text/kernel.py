@@ -37,31 +37,37 @@ def library_directory() -> Path:
 @cache
 def library() -> ctypes.CDLL | str:
     """The compiled kernel, or one line that says why there is none."""
+    found = compiled(SOURCE)
+    return found if isinstance(found, str) else _declared(found)
+
+
+@cache
+def compiled(source: Path) -> ctypes.CDLL | str:
+    """A C file of this package as a library, built once per machine; or one line that says why there is none."""
     compiler = shutil.which(os.environ.get("CC") or "cc") or shutil.which("gcc") or shutil.which("clang")
     if not compiler:
         return "no C compiler is installed"
     try:
-        return _load(_build(compiler, SOURCE.read_bytes()))
+        return ctypes.CDLL(str(_build(compiler, source)))
     except (OSError, subprocess.SubprocessError) as error:
         return f"the C compiler {compiler} failed: {error}"
 
 
-def _build(compiler: str, source: bytes) -> Path:
-    key = hashlib.sha256(source + repr((FLAGS, compiler, platform.machine())).encode()).hexdigest()[:16]
-    path = library_directory() / f"kernel-{key}.so"
+def _build(compiler: str, source: Path) -> Path:
+    key = hashlib.sha256(source.read_bytes() + repr((FLAGS, compiler, platform.machine())).encode()).hexdigest()[:16]
+    path = library_directory() / f"{source.stem}-{key}.so"
     if path.is_file():
         return path
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".build-") as build:
         made = Path(build) / path.name
-        command = [compiler, *FLAGS, "-o", str(made), str(SOURCE)]
+        command = [compiler, *FLAGS, "-o", str(made), str(source)]
         subprocess.run(command, check=True, capture_output=True, timeout=120)
         os.replace(made, path)
     return path
 
 
-def _load(path: Path) -> ctypes.CDLL:
-    loaded = ctypes.CDLL(str(path))
+def _declared(loaded: ctypes.CDLL) -> ctypes.CDLL:
     pointer, number, count = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
     loaded.wuxing_minhash.argtypes = [pointer, pointer, number, count, pointer, pointer, count, pointer]
     loaded.wuxing_minhash.restype = None
