@@ -41,7 +41,6 @@ def library() -> ctypes.CDLL | str:
     return found if isinstance(found, str) else _declared(found)
 
 
-@cache
 def compiled(source: Path) -> ctypes.CDLL | str:
     """A C file of this package as a library, built once per machine; or one line that says why there is none."""
     compiler = shutil.which(os.environ.get("CC") or "cc") or shutil.which("gcc") or shutil.which("clang")
