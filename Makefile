@@ -18,11 +18,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Wuxing needs Python 3.11 or newer") if sys.version_info < (3, 11) else None'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[fast-cpu]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[fast-cpu,chinese]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[fast-cpu,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[fast-cpu,chinese,dev]'
 	@touch $@
 
 demo: install  ## one model's whole life on real data, in under ten minutes on two cores

@@ -14,9 +14,9 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "wuxing"
 FLOORS = [
     {"core"},
-    {"text", "compute", "source"},
+    {"text", "compute", "source", "media"},
     {"corpus", "data", "model"},
-    {"objective", "task", "generate"},
+    {"objective", "task", "generate", "feature", "augment"},
     {"train", "evaluate", "release"},
     {"serve", "monitor"},
     {"commands"},
