@@ -4,7 +4,7 @@
  * A shingle is the hash of `width` tokens in a row; a shorter document with any token has one shingle of all of them.
  * The input is valid UTF-8, as Arrow promises; a broken end of a document is read as separators, never past the end. */
 
-#include <stdint.h>
+#include "utf8.h"
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && defined(__linux__)
 #define FAST __attribute__((target_clones("avx512f", "avx2", "default")))
@@ -54,21 +54,6 @@ static int kind_of(uint32_t point)
     if (within(alone, sizeof alone / sizeof *alone, point))
         return ALONE;
     return within(separators, sizeof separators / sizeof *separators, point) ? SEPARATOR : LETTER;
-}
-
-static int length_of(unsigned char lead)
-{
-    return lead < 0x80 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
-}
-
-static uint32_t point_at(const unsigned char *at, int length)
-{
-    switch (length) {
-    case 1: return at[0];
-    case 2: return (at[0] & 0x1Fu) << 6 | (at[1] & 0x3Fu);
-    case 3: return (at[0] & 0x0Fu) << 12 | (at[1] & 0x3Fu) << 6 | (at[2] & 0x3Fu);
-    default: return (at[0] & 0x07u) << 18 | (at[1] & 0x3Fu) << 12 | (at[2] & 0x3Fu) << 6 | (at[3] & 0x3Fu);
-    }
 }
 
 static uint32_t add_byte(uint32_t hash, unsigned char byte) /* FNV-1a */

@@ -53,7 +53,9 @@ def compiled(source: Path) -> ctypes.CDLL | str:
 
 
 def _build(compiler: str, source: Path) -> Path:
-    key = hashlib.sha256(source.read_bytes() + repr((FLAGS, compiler, platform.machine())).encode()).hexdigest()[:16]
+    parts = [path.read_bytes() for path in (source, *sorted(source.parent.glob("*.h")))]
+    parts.append(repr((FLAGS, compiler, platform.machine())).encode())
+    key = hashlib.sha256(b"".join(parts)).hexdigest()[:16]
     path = library_directory() / f"{source.stem}-{key}.so"
     if path.is_file():
         return path
@@ -91,7 +93,7 @@ def minhash(texts: pyarrow.Array, width: int, hashes: int) -> NDArray[np.uint32]
         return minhash_of(texts.to_pylist(), width, hashes)
     a, b = coefficients(hashes)
     minima = np.empty((len(texts), hashes), np.uint32)
-    raw, offsets = _buffers(texts)
+    raw, offsets = buffers(texts)
     kernel.wuxing_minhash(
         raw, offsets.ctypes.data, len(texts), width, a.ctypes.data, b.ctypes.data, hashes, minima.ctypes.data
     )
@@ -108,7 +110,7 @@ def shingles(texts: pyarrow.Array, width: int) -> tuple[NDArray[np.uint32], NDAr
         parts = [shingles_of(text, width) for text in texts.to_pylist()]
         ends = np.cumsum([len(part) for part in parts], dtype=np.int64)
         return np.concatenate([np.empty(0, np.uint32), *parts]), ends
-    raw, offsets = _buffers(texts)
+    raw, offsets = buffers(texts)
     out = np.empty(int(offsets[-1] - offsets[0]), np.uint32)
     ends = np.empty(len(texts), np.int64)
     kernel.wuxing_shingles(raw, offsets.ctypes.data, len(texts), width, out.ctypes.data, ends.ctypes.data)
@@ -120,7 +122,7 @@ def _check(texts: Any, width: int) -> None:
     assert 1 <= width <= MAX_WIDTH, f"a shingle has 1 to {MAX_WIDTH} tokens"
 
 
-def _buffers(texts: pyarrow.Array) -> tuple[int, NDArray[np.int64]]:
+def buffers(texts: pyarrow.Array) -> tuple[int, NDArray[np.int64]]:
     """The address of the text, and the offsets of this (perhaps sliced) array in it."""
     import numpy as np
     import pyarrow as pa

@@ -51,12 +51,13 @@ SEPARATORS = (
 """Spaces, signs, arrows, pictures, private use."""
 
 
-def _class(ranges: Sequence[tuple[int, int]]) -> str:
+def character_class(ranges: Sequence[tuple[int, int]]) -> str:
+    """The inside of a pattern's brackets for these code points."""
     return "".join(f"{re.escape(chr(first))}-{re.escape(chr(last))}" for first, last in ranges)
 
 
-TOKEN = re.compile(f"[{_class(ALONE)}]|[^{_class(ALONE)}{_class(SEPARATORS)}]+")
-ALONE_CHARACTER = re.compile(f"[{_class(ALONE)}]")
+TOKEN = re.compile(f"[{character_class(ALONE)}]|[^{character_class(ALONE)}{character_class(SEPARATORS)}]+")
+ALONE_CHARACTER = re.compile(f"[{character_class(ALONE)}]")
 
 
 def tokens_of(text: str) -> list[str]:
