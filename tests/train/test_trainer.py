@@ -20,9 +20,10 @@ from wuxing.model.network import Network
 from wuxing.objective.next_token import NextToken
 from wuxing.objective.objective import Loss, Model, Objective
 from wuxing.train.config import OptimizerConfig
+from wuxing.train.guard import WINDOW
 from wuxing.train.optimizer import Optimizer
 from wuxing.train.schedule import Schedule
-from wuxing.train.trainer import SPIKE_WINDOW, Trainer
+from wuxing.train.trainer import Trainer
 
 VOCABULARY, TOKENS, ROWS = 61, 12, 8
 POISON = 60
@@ -156,7 +157,7 @@ def test_an_infinite_loss_stops_before_the_update() -> None:
 
 
 def test_a_leap_of_the_loss_is_named_with_its_records() -> None:
-    steps = SPIKE_WINDOW // 2 + 12
+    steps = WINDOW // 2 + 12
     one = trainer(steps=200, strange_at=steps - 1)
     reports = [one.step() for _ in range(steps)]
     assert reports[-1].spike[:2] == [f"record-{(steps - 1) * ROWS}", f"record-{(steps - 1) * ROWS + 1}"]

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from wuxing.core.digest import digest_of_file
+from wuxing.core.error import WuxingError
 from wuxing.core.file import read_json, sync, write_json
 
 DIGEST = "digest.json"
@@ -38,6 +39,8 @@ class Checkpoints:
 
     directory: Path
     keep: int = 2
+    held: int | None = None
+    """A step whose checkpoint stays, besides the last ones and the best."""
     _thread: threading.Thread | None = None
     _error: BaseException | None = None
     _best: int | None = field(default=None)
@@ -80,6 +83,22 @@ class Checkpoints:
             self._remove(path)
         return None
 
+    def load(self, step: int) -> Checkpoint:
+        """The checkpoint of one step.  Raises WuxingError when it is not there whole."""
+        self.wait()
+        path = self.directory / f"step-{step:08d}"
+        wrong = damage(path)
+        if wrong:
+            raise WuxingError(f"checkpoint {path.name} is damaged ({wrong})", "Remove it and run again")
+        return _load(path)
+
+    def forget_after(self, step: int) -> None:
+        """Take away what was saved after a step: the run went back to it."""
+        self.wait()
+        for path in self._paths():
+            if path.name > f"step-{step:08d}":
+                self._remove(path)
+
     def remove_all(self) -> None:
         """Take every checkpoint away, when the run no longer needs them."""
         self.wait()
@@ -109,9 +128,9 @@ class Checkpoints:
 
     def _prune(self) -> None:
         paths = self._paths()
-        best = f"step-{self._best:08d}" if self._best is not None else ""
+        stay = {f"step-{step:08d}" for step in (self._best, self.held) if step is not None}
         for path in paths[: -self.keep]:
-            if path.name != best:
+            if path.name not in stay:
                 self._remove(path)
 
     def _remove(self, path: Path) -> None:

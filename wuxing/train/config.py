@@ -10,7 +10,11 @@ from wuxing.core.step import Choice, Config, StepConfig, plumbing
 from wuxing.model.architecture import Architecture
 from wuxing.objective.grpo import Grpo
 from wuxing.objective.next_token import NextToken
+from wuxing.train.freeze import Freeze
+from wuxing.train.guard import Guard
 from wuxing.train.schedule import Schedule
+
+OptimizerKind = Literal["muon", "adamw", "lion", "adafactor", "schedule_free"]
 
 
 class Budget(Config):
@@ -37,20 +41,45 @@ class Budget(Config):
 class OptimizerConfig(Config):
     """How gradients become updates."""
 
-    kind: Literal["muon", "adamw"] = "muon"
-    """`muon` orthogonalises the updates of the matrices inside the blocks; the rest is AdamW's either way."""
+    kind: OptimizerKind = "muon"
+    """`muon` orthogonalises the updates of the matrices inside the blocks and leaves the rest to AdamW; `adamw`;
+    `lion` moves by signs and holds one moment; `adafactor` holds rows and columns of the second moment only;
+    `schedule_free` is AdamW that averages its own path, best with `schedule: {shape: constant}`."""
     learning_rate: float | None = Field(default=None, gt=0)
     """Highest learning rate.  Left out: derived from the width and the batch, and printed."""
     embedding_rate: float = Field(default=1.0, gt=0)
     """Learning rate of the token table, as a multiple of `learning_rate`."""
+    vector_rate: float = Field(default=1.0, gt=0)
+    """Learning rate of norms and biases, as a multiple of `learning_rate`."""
     weight_decay: float = Field(default=0.1, ge=0)
     """Share of each matrix taken away per unit of learning rate; larger regularises more."""
     momentum: float = Field(default=0.95, ge=0, lt=1)
     """Muon's."""
     betas: tuple[float, float] = (0.9, 0.95)
-    """AdamW's."""
+    """AdamW's, Lion's (0.9, 0.99 is usual there) and schedule_free's; adafactor has its own."""
+    l1: float = Field(default=0.0, ge=0)
+    """Weight of the sum of absolute values of the matrices in the gradient; larger makes more of them small."""
+    l2: float = Field(default=0.0, ge=0)
+    """Weight of half the sum of their squares; unlike `weight_decay` it goes through the optimizer's scaling."""
     clip: float = Field(default=1.0, gt=0)
     """Largest norm of the whole gradient; longer ones are scaled down to it."""
+
+
+class Stop(Config):
+    """Ends before the budget does; judged whenever is measured."""
+
+    target: float | None = None
+    """Stop once the held-out measure is as good as this (bits per byte: at or below; accuracy: at or above)."""
+    patience: int | None = Field(default=None, ge=1)
+    """Stop after so many measurements in a row without an improvement."""
+    min_improvement: float = Field(default=0.0, ge=0)
+    """A smaller change of the measure is no improvement."""
+
+    @model_validator(mode="after")
+    def _some(self) -> Stop:
+        if self.target is None and self.patience is None:
+            raise ValueError("stop needs target or patience")
+        return self
 
 
 class Validation(Config):
@@ -122,6 +151,16 @@ class ModelConfig(StepConfig):
     """How the learning rate moves."""
     validation: Validation = Validation()
     """Measuring while training."""
+    stop: Stop | None = None
+    """Early stopping, besides the budget."""
+    keep: Literal["last", "best"] = "last"
+    """Which weights become the model: those of the last step, or of the step that measured best."""
+    average: float | None = Field(default=None, gt=0, lt=1)
+    """Decay of an exponential moving average of the weights, which is then measured and kept; 0.999 is usual."""
+    freeze: Freeze = Freeze()
+    """Which parameters do not learn."""
+    guard: Guard = Guard()
+    """What happens when the loss leaps or runs away."""
     piece_tokens: int | None = plumbing(None, gt=0)
     """Positions that go through the network at once; smaller needs less memory.  The gradient stays the same."""
     compile: Literal["auto", "never", "always"] = plumbing("auto")

@@ -42,10 +42,11 @@ def judge(draft: Draft, config: ModelConfig, start: Start, run: Run, device: tor
     metric = run.validate.metric
     draft.summary.update(
         {
-            metric: run.history[-1][metric],
+            metric: run.kept[metric],
             f"{metric}_start": run.history[0][metric],
             "parameters": sum(parameter.numel() for parameter in trainer.network.parameters()),
             "steps": trainer.done,
+            "ended": run.ended,
             "positions": trainer.positions,
             "seconds": round(run.seconds, 1),
         }
@@ -54,7 +55,7 @@ def judge(draft: Draft, config: ModelConfig, start: Start, run: Run, device: tor
 
 def _judge_held_out(evidence: Evidence, run: Run) -> None:
     metric, lower = run.validate.metric, run.validate.lower_is_better
-    first, last = run.history[0][metric], run.history[-1][metric]
+    first, last = run.history[0][metric], run.kept[metric]
     better = last < first if lower else last > first
     evidence.judge(
         "held_out_improved", better, last, f"{'<' if lower else '>'} {first}", f"{metric} of validation data"

@@ -6,7 +6,7 @@ import math
 
 from wuxing.train.config import ModelConfig
 
-FRESH_RATE = {"muon": 0.01, "adamw": 0.002}
+FRESH_RATE = {"muon": 0.01, "adamw": 0.002, "lion": 0.0003, "adafactor": 0.01, "schedule_free": 0.004}
 """Best of a sweep at width 256 and 4,096 tokens a step (see docs/log.md)."""
 CONTINUED = 0.3
 """Supervised tuning of a trained model, as a share of the rate of a fresh one."""

@@ -22,10 +22,12 @@ from wuxing.core.step import Draft
 from wuxing.model.architecture import describe
 from wuxing.model.network import Network
 from wuxing.train.assemble import Parts, assemble, load_tokenizer, shape_of
+from wuxing.train.average import Average
 from wuxing.train.budget import Start, Trial, resolve_steps, try_out
 from wuxing.train.checkpoint import Checkpoints
 from wuxing.train.config import ModelConfig
 from wuxing.train.evidence import judge
+from wuxing.train.freeze import check_names
 from wuxing.train.law import learning_rate
 from wuxing.train.memory import Watch, refuse_without_memory
 from wuxing.train.numerics import cut_difference, pack_difference
@@ -76,6 +78,7 @@ def _decide(setting: Setting, threads: int) -> Start:
     parts = _assemble(setting, precision, None)
     rate = config.optimizer.learning_rate or learning_rate(config, _width(parts.network), parts.step_positions)
     say(f"{draft.name}: learning rate {rate:g}" + ("" if config.optimizer.learning_rate else " (derived)"))
+    check_names([name for name, _ in parts.network.named_parameters()], config.freeze)
     checks = _check_numerics(parts)
     compiled = config.compile == "always"
     if compiled:
@@ -137,6 +140,8 @@ def _run(setting: Setting, start: Start, watch: Watch) -> Run:
         name=draft.name,
         learning_rate=rate,
         times=config.validation.times,
+        stop=config.stop,
+        keep=config.keep,
         save_every_seconds=config.save_every_seconds,
         memory=watch,
     )
@@ -159,6 +164,9 @@ def _trainer(config: ModelConfig, parts: Parts, rate: float, steps: int, precisi
         steps=steps,
         precision=precision,
         clip=config.optimizer.clip,
+        freeze=config.freeze,
+        guard=config.guard,
+        average=Average(config.average) if config.average is not None else None,
     )
 
 
@@ -170,9 +178,9 @@ def _write(setting: Setting, start: Start, run: Run) -> None:
     """Files, evidence, and last of all the note that lets a killed attempt skip all this; then checkpoints may go."""
     from wuxing.model.files import save_network
 
-    draft, trainer = setting.draft, run.trainer
-    network = trainer.network
-    save_network(network, draft.path)
+    draft = setting.draft
+    with run.chosen() as network:
+        save_network(network, draft.path)
     load_tokenizer(setting.parents).save(draft.path)
     write_json(draft.file("training.json"), _training(setting, start, run))
     judge(draft, setting.config, start, run, setting.device)
@@ -205,6 +213,10 @@ def _training(setting: Setting, start: Start, run: Run) -> dict[str, Any]:
         "torch": torch.__version__,
         "validation": run.history,
         "best_step": run.best_step,
+        "kept_step": run.kept["step"],
+        "ended": run.ended,
+        "rewinds": run.rewinds,
+        "skipped_updates": trainer.skips,
         "lineage": {"start_from": _start(setting.parents), "data": list(_lineage(setting))},
     }
 

@@ -74,8 +74,10 @@ def refuse_without_memory(
 ) -> int:
     """The planned peak in bytes.  Raises WuxingError, before anything is allocated, when there is less than that."""
     parameters = count_parameters(dict(shape))
-    muon = config.optimizer.kind == "muon"
-    state = 4 * parameters + 4 * shape["vocab_size"] * shape["hidden_size"] if muon else 8 * parameters
+    table = shape["vocab_size"] * shape["hidden_size"]
+    moments = {"adamw": 2.0, "lion": 1.0, "adafactor": 0.0, "schedule_free": 3.0}
+    kept_numbers = 1 + table / parameters if config.optimizer.kind == "muon" else moments[config.optimizer.kind]
+    state = round(4 * parameters * (kept_numbers + (config.average is not None)))
     step = config.batch_tokens or 0
     if config.rollout is not None:
         step = config.rollout.prompts * config.rollout.group * config.length_tokens

@@ -1,4 +1,4 @@
-"""Optimizers: Muon for the matrices inside the blocks, AdamW for everything else; or AdamW for all.
+"""Optimizers: Muon for the matrices inside the blocks, AdamW for everything else; or one kind for all.
 
 State is a flat dictionary of tensors by parameter name, as safetensors stores it.
 """
@@ -20,6 +20,8 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of the quintic iteration (Jordan 2024): steepest at zero, singular values end within 0.7 and 1.2."""
 NEWTON_SCHULZ_STEPS = 5
 SEPARATOR = "|"
+PATH_MEAN = f"{SEPARATOR}x"
+"""Ends the names of schedule_free's averaged weights in a checkpoint."""
 
 
 class Muon(torch.optim.Optimizer):
@@ -72,26 +74,100 @@ def orthogonalise(matrices: Tensor) -> Tensor:
     return (x.mT if tall else x).float()
 
 
+class Lion(torch.optim.Optimizer):
+    """The sign of an interpolated momentum (Chen et al. 2023, algorithm 2): every update has the size of the rate."""
+
+    def __init__(self, groups: Iterable[dict[str, Any]], lr: float, betas: tuple[float, float]):
+        super().__init__(groups, {"lr": lr, "betas": betas, "weight_decay": 0.0})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        assert closure is None
+        for group in self.param_groups:
+            first, second = group["betas"]
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                state = self.state[parameter]
+                if not state:
+                    state["momentum"] = torch.zeros_like(parameter)
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                parameter.add_(state["momentum"].lerp(parameter.grad, 1 - first).sign_(), alpha=-group["lr"])
+                state["momentum"].lerp_(parameter.grad, 1 - second)
+
+
+class ScheduleFree(torch.optim.Optimizer):
+    """AdamW without a schedule (Defazio et al. 2024, "The Road Less Scheduled", algorithm 1 with AdamW's scaling).
+
+    Gradients are taken at y = (1 - beta1) z + beta1 x, steps are made with z, and x, the weighted average of all z, is
+    what is measured and kept.  The parameters hold y; x is in the state, so that looking at it changes no bit.
+    """
+
+    def __init__(self, groups: Iterable[dict[str, Any]], lr: float, betas: tuple[float, float]):
+        super().__init__(groups, {"lr": lr, "betas": betas, "weight_decay": 0.0, "eps": 1e-8})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        assert closure is None
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._move(parameter, group)
+
+    def _move(self, y: Tensor, group: dict[str, Any]) -> None:
+        first, second = group["betas"]
+        state = self.state[y]
+        if not state:
+            state.update(step=torch.zeros(()), weight=torch.zeros((), dtype=torch.float64))
+            state.update(x=y.detach().clone(), z=y.detach().clone(), square=torch.zeros_like(y))
+        gradient, x, z, square = y.grad, state["x"], state["z"], state["square"]
+        assert gradient is not None
+        state["step"] += 1
+        square.lerp_(gradient.square(), 1 - second)
+        scale = (square / (1 - second ** float(state["step"]))).sqrt_().add_(group["eps"])
+        update = (gradient / scale).add_(y, alpha=group["weight_decay"])
+        z.add_(update, alpha=-group["lr"])
+        state["weight"] += group["lr"] ** 2
+        x.lerp_(z, float(group["lr"] ** 2 / state["weight"]))
+        y.copy_(z.lerp(x, first))
+
+
 class Optimizer:
     """All optimizers of one network behind one `step`."""
 
     def __init__(self, network: nn.Module, config: OptimizerConfig, learning_rate: float):
+        self.config = config
         self.named = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
-        groups = group_parameters(self.named, config.kind)
+        named = group_parameters(self.named, config.kind)
+        parameters = {treatment: [self.named[name] for name in names] for treatment, names in named.items()}
+        self.matrices = parameters["muon"] + parameters["matrix"]
         self.parts: list[torch.optim.Optimizer] = []
-        if groups["muon"]:
-            parameters = [self.named[name] for name in groups["muon"]]
-            self.parts.append(Muon(parameters, learning_rate, config.weight_decay, config.momentum))
-        rate = learning_rate * config.embedding_rate
-        adam = [
-            {"params": [self.named[n] for n in groups["embedding"]], "weight_decay": 0.0, "lr": rate},
-            {"params": [self.named[n] for n in groups["matrix"]], "weight_decay": config.weight_decay},
-            {"params": [self.named[n] for n in groups["vector"]], "weight_decay": 0.0},
+        if parameters["muon"]:
+            self.parts.append(Muon(parameters["muon"], learning_rate, config.weight_decay, config.momentum))
+        groups: list[dict[str, Any]] = [
+            {"params": parameters["embedding"], "weight_decay": 0.0, "lr": learning_rate * config.embedding_rate},
+            {"params": parameters["matrix"], "weight_decay": config.weight_decay},
+            {"params": parameters["vector"], "weight_decay": 0.0, "lr": learning_rate * config.vector_rate},
         ]
-        adam = [group for group in adam if group["params"]]
-        if adam:
-            self.parts.append(torch.optim.AdamW(adam, learning_rate, betas=config.betas, eps=1e-8, fused=True))
+        groups = [group for group in groups if group["params"]]
+        if groups:
+            self.parts.append(_element_wise(groups, config, learning_rate))
         self.base = [[group["lr"] for group in part.param_groups] for part in self.parts]
+
+    @torch.no_grad()
+    def penalise(self) -> None:
+        """Add the gradients of the L1 and L2 penalties of the matrices, once a step, after the data's."""
+        for parameter in self.matrices:
+            if parameter.grad is not None and self.config.l1:
+                parameter.grad.add_(parameter.sign(), alpha=self.config.l1)
+            if parameter.grad is not None and self.config.l2:
+                parameter.grad.add_(parameter, alpha=self.config.l2)
+
+    def averaged(self) -> dict[str, Tensor]:
+        """The weights to measure and keep where they are not those that learn: schedule_free's average."""
+        names = {id(parameter): name for name, parameter in self.named.items()}
+        free = (part for part in self.parts if isinstance(part, ScheduleFree))
+        return {names[id(p)]: state["x"] for part in free for p, state in part.state.items()}
 
     def step(self, factor: float) -> None:
         """Update with every learning rate times `factor`."""
@@ -125,8 +201,20 @@ class Optimizer:
             if name not in self.named:
                 raise WuxingError(f"the optimizer state knows {name}, the network does not", "Begin the step anew")
             parameter = self.named[name]
-            device = value.device if key == "step" else parameter.device
-            owners[id(parameter)].state[parameter][key] = value.to(device, copy=True)
+            owner = owners[id(parameter)]
+            counter = value.ndim == 0 and not isinstance(owner, torch.optim.AdamW)  # fused AdamW counts on the device
+            owner.state[parameter][key] = value.to("cpu" if counter else parameter.device, copy=True)
+
+
+def _element_wise(groups: list[dict[str, Any]], config: OptimizerConfig, rate: float) -> torch.optim.Optimizer:
+    """The optimizer of all that Muon leaves."""
+    if config.kind == "lion":
+        return Lion(groups, rate, config.betas)
+    if config.kind == "adafactor":
+        return torch.optim.Adafactor(groups, rate)
+    if config.kind == "schedule_free":
+        return ScheduleFree(groups, rate, config.betas)
+    return torch.optim.AdamW(groups, rate, betas=config.betas, eps=1e-8, fused=True)
 
 
 def group_parameters(named: Mapping[str, Tensor], kind: str) -> dict[str, list[str]]:

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from wuxing.core.context import Context
+from wuxing.core.error import WuxingError
 from wuxing.core.file import append_line, read_lines, write_text
 from wuxing.core.progress import Bar
-from wuxing.train.checkpoint import Checkpoints
+from wuxing.model.network import Network
+from wuxing.train.average import swapped
+from wuxing.train.checkpoint import Checkpoint, Checkpoints
+from wuxing.train.config import Stop
+from wuxing.train.guard import level, overfits
 from wuxing.train.memory import Watch
-from wuxing.train.trainer import StepReport, Trainer
+from wuxing.train.optimizer import PATH_MEAN
+from wuxing.train.trainer import AVERAGE, StepReport, Trainer
 from wuxing.train.validate import Validator
 
 LOG = "log.jsonl"
@@ -42,19 +51,31 @@ class Run:
     """Wall time of all attempts, up to the last checkpoint of each."""
     pause_seconds: float = 0.0
     """Time in which training waited for checkpoints."""
+    stop: Stop | None = None
+    keep: str = "last"
+    """`best`: the checkpoint of the best measurement is written at once, so that it can be found again."""
+    rewinds: list[dict[str, Any]] = field(default_factory=list)
+    """Leaps of the loss after which the run went back."""
+    losses: list[float | None] = field(default_factory=list)
+    """The level of the training loss at each measurement; None before there was one."""
     memory: Watch = field(default_factory=Watch)
 
     def resume(self) -> bool:
         """Take up the newest whole checkpoint; False when there is none."""
         checkpoint = self.checkpoints.latest(self.context.progress.say)
         if checkpoint is not None:
-            self.trainer.load(checkpoint.tensors, checkpoint.state)
-            self.history, self.best_step = checkpoint.state["history"], checkpoint.state["best_step"]
-            self.spikes, self.seconds = checkpoint.state["spikes"], checkpoint.state["seconds"]
+            self._take_up(checkpoint)
             self.context.progress.say(f"{self.name}: going on after step {self.trainer.done} of {self.trainer.steps}")
         for name in (LOG, ROLLOUTS):
             forget_after(self.directory / name, self.trainer.done if checkpoint else -1)
         return checkpoint is not None
+
+    def _take_up(self, checkpoint: Checkpoint) -> None:
+        state = checkpoint.state
+        self.trainer.load(checkpoint.tensors, state)
+        self.history, self.best_step = state["history"], state["best_step"]
+        self.spikes, self.seconds = state["spikes"], state["seconds"]
+        self.rewinds, self.losses = state["rewinds"], state["losses"]
 
     def finish(self) -> None:
         """All steps that are left.  Raises Interrupted, with its state saved, when a stop is asked for."""
@@ -65,15 +86,19 @@ class Run:
             bar.set(trainer.done)
             if not self.history:
                 self.measure()
-            while trainer.done < trainer.steps:
+                self._mark()
+            while not self.ended:
                 report = trainer.step()
                 self._tell(report, bar)
+                if report.spike and trainer.guard.spike == "rewind":
+                    self._rewind(report)
+                    continue
                 if trainer.done in measured:
                     self.measure()
                 now = time.monotonic()
                 self.seconds = before + now - started
-                last = trainer.done == trainer.steps
-                if last or self.context.stop.requested or now - saved >= self.save_every_seconds:
+                last = bool(self.ended)
+                if last or self.context.stop.requested or now - saved >= self.save_every_seconds or self._worth_saving:
                     self.save()
                     saved = time.monotonic()
                 if self.context.stop.requested and not last:
@@ -81,14 +106,87 @@ class Run:
                     self.context.stop.leave(f"{self.name} saved a checkpoint at step {trainer.done}")
         self.checkpoints.wait()
 
+    @property
+    def ended(self) -> str:
+        """Why the run is over; empty while it is not.  A function of what is in the checkpoint."""
+        if self.stop is not None and (reason := stop_reason(self.stop, self.trainer.measured, self._sign)):
+            return reason
+        return "the budget is spent" if self.trainer.done >= self.trainer.steps else ""
+
+    @property
+    def _sign(self) -> int:
+        return 1 if self.validate.lower_is_better else -1
+
+    @property
+    def _worth_saving(self) -> bool:
+        """Whether this moment may have to be found again: the best so far, or a mark to go back to."""
+        done, guard = self.trainer.done, self.trainer.guard
+        mark = guard.spike == "rewind" and done % guard.rewind_steps == 0
+        return mark or (self.keep == "best" and self.history[-1]["step"] == done == self.best_step)
+
+    def _mark(self) -> None:
+        if self._worth_saving:
+            self.save()
+
+    def _rewind(self, report: StepReport) -> None:
+        """Back to the last mark, and on from there with the samples behind the leap."""
+        trainer, guard = self.trainer, self.trainer.guard
+        rewinds = [*self.rewinds, {"step": report.step, "records": report.spike[:8]}]
+        if len(rewinds) > guard.max_rewinds:
+            raise WuxingError(
+                f"the loss leapt at step {report.step}, and before that at {[r['step'] for r in self.rewinds]}: "
+                "going back does not help",
+                "Lower optimizer.learning_rate, or look at the records named in the log",
+            )
+        behind = dict(trainer.source.state_dict())
+        mark = (report.step - 1) // guard.rewind_steps * guard.rewind_steps
+        self._take_up(self.checkpoints.load(mark))
+        trainer.source.load_state_dict(behind)
+        self.rewinds = rewinds
+        for name in (LOG, ROLLOUTS):
+            forget_after(self.directory / name, mark)
+        append_line(self.directory / LOG, {"step": mark, "rewound": rewinds[-1]})
+        self.save()
+        self.checkpoints.forget_after(mark)
+        self.context.progress.say(f"{self.name}: back to step {mark}, past the samples that made the loss leap")
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        """The measurement of the weights that become the model."""
+        step = self.best_step if self.keep == "best" else self.history[-1]["step"]
+        return next(line for line in reversed(self.history) if line["step"] == step)
+
+    @contextmanager
+    def chosen(self) -> Iterator[Network]:
+        """The network with the weights that become the model."""
+        step, trainer = self.kept["step"], self.trainer
+        if step == trainer.done:
+            with trainer.judged() as network:
+                yield network
+            return
+        with swapped(trainer.optimizer.named, judged_weights(self.checkpoints.load(step).tensors)):
+            yield trainer.network
+
     def measure(self) -> None:
         """Measure on held-out data and keep the result."""
-        figures = self.validate(self.trainer.network)
+        with self.trainer.judged() as network:
+            figures = self.validate(network)
         self.history.append({"step": self.trainer.done, **{name: round(v, 6) for name, v in figures.items()}})
         append_line(self.directory / LOG, {"step": self.trainer.done, "validation": figures})
         metric = self.validate.metric
+        self.trainer.measured.append(self._sign * figures[metric])
+        self._call_overfitting()
         choose: Callable[..., dict[str, Any]] = min if self.validate.lower_is_better else max
         self.best_step = int(choose(self.history, key=lambda line: line[metric])["step"])
+
+    def _call_overfitting(self) -> None:
+        """Say early that the model learns its data by heart."""
+        self.losses.append(level(self.trainer.recent))
+        if overfits(self.trainer.measured, self.losses):
+            self.context.progress.say(
+                f"{self.name}: overfitting since step {self.best_step}: the training loss falls, the held-out "
+                f"{self.validate.metric.replace('_', ' ')} gets worse; stop: {{patience: 2}} or more data would help"
+            )
 
     def save(self) -> None:
         """Begin to write a checkpoint of this moment."""
@@ -98,9 +196,14 @@ class Run:
             "history": list(self.history),
             "best_step": self.best_step,
             "spikes": self.spikes,
+            "rewinds": list(self.rewinds),
+            "losses": list(self.losses),
             "seconds": self.seconds,
         }
         best = self.best_step == self.trainer.done
+        guard = self.trainer.guard
+        if guard.spike == "rewind":
+            self.checkpoints.held = self.trainer.done // guard.rewind_steps * guard.rewind_steps
         self.checkpoints.save(self.trainer.done, self.trainer.tensors(), state, best)
         self.pause_seconds += time.monotonic() - started
 
@@ -131,6 +234,32 @@ class Run:
         learnt = f"reward {line['reward']:.2f}" if "reward" in line else f"loss {line['loss']:.3f}"
         held_out = f"{metric.replace('_', ' ')} {self.history[-1][metric]:.3f}" if self.history else ""
         return f"{learnt}  {held_out}  {line['tokens_per_second']:,.0f} tok/s"
+
+
+def judged_weights(tensors: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The weights of a checkpoint that were measured: the averaged ones, where there are some."""
+    moments = tensors["optimizer"]
+    average = {name.removeprefix(AVERAGE): tensor for name, tensor in moments.items() if name.startswith(AVERAGE)}
+    path = {name.removesuffix(PATH_MEAN): tensor for name, tensor in moments.items() if name.endswith(PATH_MEAN)}
+    return {**tensors["model"], **(average or path)}
+
+
+def stop_reason(stop: Stop, measured: Sequence[float], sign: int) -> str:
+    """Why a run stops before its budget is spent; empty when it goes on.
+
+    `measured`: the held-out measure so far, the start first, lower is better (times `sign`: as it is called).
+    """
+    if not measured:
+        return ""
+    if stop.target is not None and measured[-1] <= sign * stop.target:
+        return f"the target {stop.target:g} is reached"
+    best, waited = measured[0], 0
+    for value in measured[1:]:
+        waited = 0 if value < best - stop.min_improvement else waited + 1
+        best = min(best, value)
+    if stop.patience is not None and waited >= stop.patience:
+        return f"{waited} measurements in a row brought no improvement"
+    return ""
 
 
 def forget_after(path: Path, step: int) -> None:

@@ -6,11 +6,10 @@ Shapes: B rows, T tokens.
 from __future__ import annotations
 
 import math
-import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -21,13 +20,14 @@ from wuxing.core.error import WuxingError
 from wuxing.data.batch import Batch, BatchSource
 from wuxing.model.network import Network
 from wuxing.objective.objective import Objective
+from wuxing.train.average import Average, swapped
+from wuxing.train.freeze import Freeze, learning
+from wuxing.train.guard import WINDOW, Guard, is_spike, level
 from wuxing.train.optimizer import Optimizer
 from wuxing.train.schedule import Schedule
 
-SPIKE_WINDOW = 32
-SPIKE_LEAPS = 10.0
-"""A spike is so many usual leaps from step to step above the last losses.  The usual leap of plain noise is its
-deviation, and a trend hardly moves it, so this is a matter of some ten deviations."""
+AVERAGE = "average|"
+"""Before the names of averaged weights in a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ class StepReport:
     samples: list[int]
     spike: list[str]
     """The records of a step whose loss leapt; empty otherwise."""
+    skipped: bool = False
+    """Whether the update was left out for that."""
 
 
 @dataclass
@@ -64,6 +66,9 @@ class Trainer:
     steps: int
     precision: torch.dtype = torch.float32
     clip: float = 1.0
+    freeze: Freeze = field(default_factory=Freeze)
+    guard: Guard = field(default_factory=Guard)
+    average: Average | None = None
     done: int = 0
     """Steps finished."""
     positions: int = 0
@@ -72,13 +77,21 @@ class Trainer:
     """Labels that it has learnt from."""
     recent: list[float] = field(default_factory=list)
     """Losses of the last steps, for spikes."""
+    least: float = math.inf
+    """The least median of them so far."""
+    measured: list[float] = field(default_factory=list)
+    """The held-out measure so far, lower is better: a plateau schedule follows it."""
+    skips: int = 0
+    """Updates that were left out."""
 
     def step(self) -> StepReport:
         """One update.  Raises WuxingError, before anything changed, when the count is 0 or a value is not finite."""
         started = time.monotonic()
+        self._thaw()
         pieces = [piece.to(self.network.device) for piece in next(self.source)]
         samples = [sample for piece in pieces for sample in piece.sample_ids]
         loss, count, sums = self.gradients(pieces)
+        self.optimizer.penalise()
         norm = self._norm()
         if not (math.isfinite(loss) and math.isfinite(norm)):
             self.optimizer.zero()
@@ -92,15 +105,22 @@ class Trainer:
             for parameter in self.optimizer.named.values():
                 if parameter.grad is not None:
                     parameter.grad.mul_(self.clip / norm)
-        rate = self.schedule.factor(self.done, self.steps)
-        self.optimizer.step(rate)
+        rate = self.schedule.factor(self.done, self.steps, self.measured)
+        leapt = is_spike(self.recent, loss)
+        skipped = leapt and self.guard.spike == "skip"
+        if not skipped:
+            self.optimizer.step(rate)
+            if self.average is not None:
+                self.average.update(self.optimizer.named, self.done + 1)
         self.optimizer.zero()
-        spike = self._records(samples) if self._spikes(loss) else []
+        self._note(loss, "nats" in sums)
+        spike = self._records(samples) if leapt else []
         positions = _reduced(sum(int((piece.documents_BT >= 0).sum()) for piece in pieces))
-        self.done, self.positions, self.taught = self.done + 1, self.positions + positions, self.taught + count
+        self.done, self.positions = self.done + 1, self.positions + positions
+        self.taught, self.skips = self.taught + count * (not skipped), self.skips + skipped
         figures = {**self.source.figures, **{name: value / count for name, value in sums.items()}}
         seconds = time.monotonic() - started
-        return StepReport(self.done, loss, count, positions, rate, norm, seconds, figures, samples, spike)
+        return StepReport(self.done, loss, count, positions, rate, norm, seconds, figures, samples, spike, skipped)
 
     def gradients(self, pieces: list[Batch]) -> tuple[float, int, dict[str, float]]:
         """Leave the gradient of a step in the parameters; returns (loss, count, the objective's sums)."""
@@ -138,6 +158,8 @@ class Trainer:
             torch.distributed.all_reduce(sums[name])
         torch.distributed.all_reduce(total)
         for parameter in self.optimizer.named.values():
+            if not parameter.requires_grad:
+                continue
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
             torch.distributed.all_reduce(parameter.grad)
@@ -146,22 +168,45 @@ class Trainer:
         gradients = [p.grad for p in self.optimizer.named.values() if p.grad is not None]
         return float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))))
 
-    def _spikes(self, loss: float) -> bool:
-        window = self.recent[-SPIKE_WINDOW:]
-        self.recent = [*window, loss][-SPIKE_WINDOW:]
-        if len(window) < SPIKE_WINDOW // 2:
-            return False
-        leap = statistics.median(abs(b - a) for a, b in pairwise(window))
-        return loss > statistics.median(window[-8:]) + SPIKE_LEAPS * max(leap, 1e-6)
+    def _note(self, loss: float, in_nats: bool) -> None:
+        """Remember a step's loss.  Raises WuxingError when it has run away."""
+        self.recent = [*self.recent, loss][-WINDOW:]
+        now = level(self.recent)
+        if now is None:
+            return
+        if in_nats and now > self.least + self.guard.diverged_nats:
+            raise WuxingError(
+                f"training has diverged: around step {self.done} the loss is {now:.4g}, it was {self.least:.4g} before",
+                "Lower optimizer.learning_rate, or raise guard.diverged_nats if the data became that much harder",
+            )
+        self.least = min(self.least, now)
+
+    def _thaw(self) -> None:
+        """Let learn what learns in this step."""
+        active = learning(self.optimizer.named, self.freeze, self.done, self.steps)
+        for name, parameter in self.optimizer.named.items():
+            parameter.requires_grad_(name in active)
+
+    @contextmanager
+    def judged(self) -> Iterator[Network]:
+        """The network with the weights that are measured and kept: averaged ones, where there are some."""
+        others = self.average.tensors if self.average is not None else self.optimizer.averaged()
+        with swapped(self.optimizer.named, others):
+            yield self.network
 
     def _records(self, samples: list[int]) -> list[str]:
         return [record for sample in samples for record in self.source.describe(sample)]
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """Everything that moves, by file: weights, optimizer and random state."""
+        average = self.average.tensors if self.average is not None else {}
         return {
             "model": dict(self.network.named_parameters()),
-            "optimizer": {**self.optimizer.tensors(), "random": torch.get_rng_state()},
+            "optimizer": {
+                **self.optimizer.tensors(),
+                **{f"{AVERAGE}{name}": tensor for name, tensor in average.items()},
+                "random": torch.get_rng_state(),
+            },
         }
 
     def state(self) -> dict[str, Any]:
@@ -172,6 +217,9 @@ class Trainer:
             "positions": self.positions,
             "taught": self.taught,
             "recent": self.recent,
+            "least": None if math.isinf(self.least) else self.least,
+            "measured": self.measured,
+            "skips": self.skips,
             "source": dict(self.source.state_dict()),
         }
 
@@ -183,9 +231,15 @@ class Trainer:
             parameter.copy_(weights[name])
         moments = dict(tensors["optimizer"])
         torch.set_rng_state(moments.pop("random"))
+        kept = {name: moments.pop(name) for name in list(moments) if name.startswith(AVERAGE)}
+        if self.average is not None:
+            device = self.network.device
+            self.average.tensors = {n.removeprefix(AVERAGE): t.to(device, copy=True) for n, t in kept.items()}
         self.optimizer.load(moments)
         self.done, self.positions = int(state["done"]), int(state["positions"])
         self.taught, self.recent = int(state["taught"]), list(state["recent"])
+        self.least = math.inf if state["least"] is None else float(state["least"])
+        self.measured, self.skips = list(state["measured"]), int(state["skips"])
         self.source.load_state_dict(state["source"])
 
 
