@@ -64,6 +64,8 @@ class Part:
     """Where it ends; None: at the end of the blob."""
     first_row: int = 0
     """The number of the first row, for places that do not depend on how the blob was cut."""
+    digest: str | None = None
+    """SHA-256 of the stretch's own bytes, where cutting has read them; else the blob's digest says what it holds."""
 
 
 @dataclass(frozen=True)

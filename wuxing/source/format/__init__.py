@@ -13,6 +13,8 @@ from typing import BinaryIO
 
 from wuxing.core.record import Drop
 from wuxing.source.config import SourceConfig
+from wuxing.source.format.cut import stretch
+from wuxing.source.format.table import read_row_groups
 from wuxing.source.row import Blob, Part, Row, Value, short
 
 FORMATS = {
@@ -65,7 +67,11 @@ def read_part(part: Part, source: SourceConfig) -> Iterator[Row]:
     number = -1
     try:
         with _opened(blob) as stream:
-            for number, value in read(stream, source):
+            if part.format == "parquet" and part.stop is not None:
+                rows = read_row_groups(stream, part.start, part.stop)
+            else:
+                rows = read(stretch(stream, part.start, part.stop), source)
+            for number, value in ((first + part.first_row, value) for first, value in rows):
                 shown = value if isinstance(value, dict | Drop) else {"value": value}
                 yield Row(f"{blob.name}#{number}", shown)
     except (OSError, EOFError, zlib.error) as error:

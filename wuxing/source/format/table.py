@@ -113,13 +113,19 @@ def read_separated(delimiter: str) -> Callable[[BinaryIO, SourceConfig], Iterato
 
 
 def read_parquet(stream: BinaryIO, source: SourceConfig) -> Iterator[Value]:
+    yield from read_row_groups(stream, 0, None)
+
+
+def read_row_groups(stream: BinaryIO, start: int, stop: int | None) -> Iterator[Value]:
+    """The rows of the row groups from `start` to `stop`, numbered from 0."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     number = 0
     try:
-        seekable = stream if stream.seekable() else io.BytesIO(stream.read())
-        for batch in pq.ParquetFile(seekable).iter_batches(batch_size=ROWS_PER_BATCH):
+        file = pq.ParquetFile(stream if stream.seekable() else io.BytesIO(stream.read()))
+        groups = list(range(start, file.num_row_groups if stop is None else stop))
+        for batch in file.iter_batches(batch_size=ROWS_PER_BATCH, row_groups=groups):
             for row in batch.to_pylist():
                 yield number, row
                 number += 1
