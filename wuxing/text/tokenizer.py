@@ -13,18 +13,40 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from wuxing.core.digest import digest_of
 from wuxing.core.error import WuxingError
 from wuxing.core.file import read_json, write_json, write_text
 from wuxing.text.template import ChatTemplate, Message
 
 if TYPE_CHECKING:
+    import pyarrow
     import tokenizers
+
+    from wuxing.text.bpe import BpeEncoder
 
 END_OF_TEXT = "<|endoftext|>"
 START_OF_TURN = "<|im_start|>"
 END_OF_TURN = "<|im_end|>"
 FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+PROBE = (
+    "",
+    " ",
+    "\n\n \t x  y\r\n",
+    "12345 + 67890 = 80235, 3.14 ½ ٣٤",
+    "I'm we'll THEY'RE it's 'ſ 'tis",
+    "naïve café Ångström \u0065\u0301",
+    "汉字、漢字，かな カナ 한국어。学而时习之，不亦说乎？",
+    "עברית العربية हिन्दी ไทย",
+    "🙂👩‍👩‍👧‍👦🇨🇳 \U00010348",
+    "def f(x):\n    return {'a': [x**2]}  # ok\n",
+    "\u00a0\u2009\u3000|\u200b|\ufeff|\u0000|\x7f",
+    "<|im_start|>user\n<|im_end|><|endoftext|> <think></think>",
+    "The quick brown fox jumps over the lazy dog, " * 3 + "ab" * 100,
+)
+"""What trips encoders: space, digits, contractions, scripts, emoji, control characters, special tokens, long words."""
 
 
 class Tokenizer:
@@ -115,10 +137,46 @@ class Tokenizer:
         """Ids of plain text: what looks like a special token in it is spelled out, never parsed."""
         return list(self.backend.encode(text, add_special_tokens=False).ids)
 
+    @cached_property
+    def fast(self) -> BpeEncoder | str:
+        """The fast encoder, which gave the backend's ids for `PROBE`; or one line that says why there is none."""
+        from wuxing.text.bpe import BpeEncoder
+
+        try:
+            made = BpeEncoder(self.backend)
+        except ValueError as error:
+            return str(error)
+        expected = [self.encode(text) for text in PROBE]
+        ids, ends = made.encode(PROBE)
+        found = [part.tolist() for part in np.split(ids, ends[:-1])]
+        wrong = [text for text, one, other in zip(PROBE, expected, found, strict=True) if one != other]
+        return f"its ids differ from the library's, first for {wrong[0]!r}" if wrong else made
+
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """`encode` for many texts, on all cores."""
-        encodings = self.backend.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [encoding.ids for encoding in encodings]
+        """`encode` for many texts, fast."""
+        ids, ends = self.encode_flat(texts)
+        flat, start, lists = ids.tolist(), 0, []
+        for end in ends.tolist():
+            lists.append(flat[start:end])
+            start = end
+        return lists
+
+    def encode_flat(self, texts: Sequence[str]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+        """Ids of many texts, all in a row, and where each text's end."""
+        if isinstance(self.fast, str):
+            encodings = self.backend.encode_batch_fast(list(texts), add_special_tokens=False)
+            parts = [np.array(encoding.ids, np.uint32) for encoding in encodings]
+            ids = np.concatenate([np.empty(0, np.uint32), *parts])
+            return ids, np.cumsum([len(part) for part in parts], dtype=np.int64)
+        return self.fast.encode(texts)
+
+    def encode_arrow(self, texts: pyarrow.Array) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+        """`encode_flat` of an Arrow string array without nulls; its buffer is read where it is."""
+        from wuxing.text.bpe import flat_of
+
+        if isinstance(self.fast, str) or self.fast.looks_first:
+            return self.encode_flat(texts.to_pylist())
+        return self.fast.encode_flat(*flat_of(texts))
 
     @cached_property
     def token_bytes(self) -> list[bytes]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
@@ -14,6 +14,8 @@ from wuxing.core.error import WuxingError
 from wuxing.core.step import Draft, Parent, StepConfig, StepKind
 
 if TYPE_CHECKING:
+    import pyarrow
+
     from wuxing.text.tokenizer import Tokenizer
 
 FEWEST_IDS = 256 + 3
@@ -57,17 +59,9 @@ class TokenizerKind(StepKind[TokenizerConfig]):
         """Train, save, and check the saved files."""
         from wuxing.text.tokenizer import Tokenizer
         from wuxing.text.tokenizer_evidence import examine
-        from wuxing.text.train import train_tokenizer
 
         directories = [artifact.path for artifact in parents.values()]
-        with context.progress.bar("reading and merging") as bar:
-            read = (text for directory in directories for text in texts_of(directory, "train"))
-            trained = train_tokenizer(_counted(read, bar.set), config.vocab_size, config.min_pair_count)
-        context.stop.leave("a tokenizer starts over")
-        if not bar.done:
-            raise WuxingError(
-                f"{draft.name} has no text to learn from", "Give a corpus with records in its train split"
-            )
+        trained = _train(config, directories, draft.name, context)
         trained.save(draft.path)
         saved = Tokenizer.load(draft.path)
         with context.progress.bar("checking the tokenizer"):
@@ -75,14 +69,49 @@ class TokenizerKind(StepKind[TokenizerConfig]):
         draft.summary.update(_summary(saved, draft))
 
 
-def texts_of(directory: Path, split: str) -> Iterator[str]:
-    """The texts of one split of a corpus: documents, and each turn of dialogues."""
-    for text, _ in labelled_texts(directory, split):
-        yield text
+def _train(config: TokenizerConfig, directories: list[Path], name: str, context: Context) -> Tokenizer:
+    from wuxing.text.bpe import flat_of, library
+    from wuxing.text.train import train_on
+
+    missing = library()
+    if isinstance(missing, str):
+        context.progress.say(f"{name}: {missing}, so the library tokenizers learns the merges: equal, but slower")
+
+    def watch(ids: int) -> None:
+        bar.note(f"{ids:,} ids")
+        context.stop.leave("a tokenizer starts over")
+
+    read = 0
+    with context.progress.bar(f"{name}: read and merge") as bar:
+
+        def batches() -> Iterator[tuple[Any, Any]]:
+            nonlocal read
+            for directory in directories:
+                for texts in text_arrays(directory, "train"):
+                    read += len(texts)
+                    bar.set(read)
+                    context.stop.leave("a tokenizer starts over")
+                    yield flat_of(texts)
+
+        trained = train_on(batches(), config.vocab_size, config.min_pair_count, context.workers, watch)
+    if not read:
+        raise WuxingError(f"{name} has no text to learn from", "Give a corpus with records in its train split")
+    return trained
+
+
+def text_arrays(directory: Path, split: str) -> Iterator[pyarrow.Array]:
+    """The texts of one split of a corpus as Arrow arrays: documents, and each turn of dialogues."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(directory / f"{split}.parquet") as file:
+        for batch in file.iter_batches(batch_size=ROWS_PER_BATCH, columns=["text", "messages"]):
+            turns = pc.struct_field(pc.list_flatten(batch["messages"]), "content")
+            yield from (texts for texts in (batch["text"].drop_null(), turns.drop_null()) if len(texts))
 
 
 def labelled_texts(directory: Path, split: str) -> Iterator[tuple[str, str]]:
-    """`texts_of` with each record's language (`unknown` where it was not identified)."""
+    """The texts of one split, turns of dialogues too, with their record's language (`unknown` where there is none)."""
     import json
 
     import pyarrow.parquet as pq
@@ -114,17 +143,10 @@ def _held_out(directories: list[Path]) -> dict[str, list[str]]:
     return found
 
 
-def _counted(texts: Iterator[str], said: object) -> Iterator[str]:
-    assert callable(said)
-    for number, text in enumerate(texts, 1):
-        if number == 1 or number % 1000 == 0:
-            said(number)
-        yield text
-
-
 def _summary(tokenizer: Tokenizer, draft: Draft) -> dict[str, object]:
     return {
         "ids": tokenizer.vocab_size,
         "bytes per token": draft.evidence.value("bytes_per_token")["all"],
         "splitting": tokenizer.pre_tokenizer,
+        "encoder": f"tokenizers ({tokenizer.fast})" if isinstance(tokenizer.fast, str) else "fast",
     }

@@ -1,12 +1,21 @@
-"""Training a byte-level BPE tokenizer."""
+"""Training a byte-level BPE tokenizer: words are counted, then pairs of tokens are merged, the most frequent first."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
+from wuxing.text.bpe import SPLITS, WORD_BYTES, WordCounts, flat, library
 from wuxing.text.template import CHATML
 from wuxing.text.tokenizer import END_OF_TEXT, END_OF_TURN, START_OF_TURN, Tokenizer, byte_alphabet
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Batches = Iterable[tuple[NDArray[np.uint8], NDArray[np.int64]]]
 
 PRE_TOKENIZER = "qwen2"
 """llama.cpp's name for SPLIT: the only spelling of it that its GGUF loader knows."""
@@ -19,32 +28,128 @@ written in the same few tokens place by place: with merged digits a small model 
 instead of ten (Singh & Strouse 2024, "Tokenization counts", show how much the cut of numbers moves
 arithmetic)."""
 SPECIAL_TOKENS = (END_OF_TEXT, START_OF_TURN, END_OF_TURN)
+TEXTS_PER_BATCH = 1024
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int, min_pair_count: int = 2) -> Tokenizer:
     """Byte-level BPE of at most `vocab_size` ids, special tokens included; fewer when the text has no more pairs.
 
-    The result depends on the texts only, not on their order's cut into batches or on the number of threads.
+    The result depends on the texts only: not on their order or its cut into batches, nor on the number of threads.
     """
-    from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
+    rows = iter(texts)
+    batches = iter(lambda: list(islice(rows, TEXTS_PER_BATCH)), [])
+    return train_on(map(flat, batches), vocab_size, min_pair_count)
+
+
+def train_on(
+    batches: Batches,
+    vocab_size: int,
+    min_pair_count: int = 2,
+    workers: int = 1,
+    watch: Callable[[int], object] = lambda ids: None,
+) -> Tokenizer:
+    """`train_tokenizer` on texts as `flat` gives them.  Memory holds the different words, never the texts.
+
+    `watch` is told the number of ids now and then; what it raises ends the work.
+    """
+    if isinstance(library(), str):
+        return _wrapped(_slowly(batches, vocab_size, min_pair_count))
+    with WordCounts(SPLITS[SPLIT]) as counts:
+        _count(counts, batches, workers)
+        return _wrapped(_learnt(counts, vocab_size, min_pair_count, watch))
+
+
+def _count(counts: WordCounts, batches: Batches, workers: int) -> None:
+    with ThreadPoolExecutor(workers) as pool:
+        running: list[Future[None]] = []
+        for raw, offsets in batches:
+            running.append(pool.submit(counts.add, raw, offsets))
+            if len(running) > workers:
+                running.pop(0).result()
+        for future in running:
+            future.result()
+
+
+def _learnt(counts: WordCounts, vocab_size: int, min_pair_count: int, watch: Callable[[int], object]) -> Any:
+    import numpy as np
     from tokenizers import Tokenizer as Backend
+    from tokenizers import models
+
+    alphabet = byte_alphabet()
+    spelled = [*SPECIAL_TOKENS, *sorted(alphabet)]
+    vocab = {token: number for number, token in enumerate(spelled)}
+    byte_ids = np.array([vocab[character] for character in alphabet], np.uint32)
+    merges = counts.learn(byte_ids, len(vocab), vocab_size, min_pair_count, watch)
+    last: dict[tuple[str, str], int] = {}
+    for rank, (left, right, made) in enumerate(merges.tolist()):
+        if made == len(spelled):
+            spelled.append(spelled[left] + spelled[right])
+            vocab[spelled[made]] = made
+        last[spelled[left], spelled[right]] = rank
+    return Backend(models.BPE(vocab=vocab, merges=sorted(last, key=last.__getitem__)))
+
+
+def _slowly(batches: Batches, vocab_size: int, min_pair_count: int) -> Any:
+    """The same by the library `tokenizers`: the truth of the kernel, and what runs where there is none."""
+    from tokenizers import Tokenizer as Backend
+    from tokenizers import models, trainers
 
     backend = Backend(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.Sequence(
+    backend.pre_tokenizer = _pre_tokenizer()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=min_pair_count,
+        initial_alphabet=byte_alphabet(),
+        show_progress=False,
+        special_tokens=list(SPECIAL_TOKENS),
+    )
+    texts = (
+        piece
+        for raw, offsets in batches
+        for start, stop in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)
+        for piece in cut_words(raw[start:stop].tobytes().decode())
+    )
+    backend.train_from_iterator(texts, trainer=trainer)
+    return backend
+
+
+def cut_words(text: str) -> Iterator[str]:
+    """The text, cut wherever the kernel cuts words that are too long to count."""
+    from tokenizers import Regex, pre_tokenizers
+
+    begin = 0
+    if len(text.encode()) > WORD_BYTES:
+        split = pre_tokenizers.Split(Regex(SPLIT), behavior="isolated")
+        for word, (start, stop) in split.pre_tokenize_str(text):
+            raw = word.encode()
+            if len(raw) <= WORD_BYTES:
+                continue
+            yield text[begin:start]
+            while raw:
+                piece = raw[:WORD_BYTES].decode(errors="ignore")
+                raw = raw[len(piece.encode()) :]
+                yield piece
+            begin = stop
+    yield text[begin:]
+
+
+def _pre_tokenizer() -> Any:
+    from tokenizers import Regex, pre_tokenizers
+
+    return pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(SPLIT), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
+
+
+def _wrapped(backend: Any) -> Tokenizer:
+    from tokenizers import AddedToken, decoders
+
+    backend.pre_tokenizer = _pre_tokenizer()
     backend.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        min_frequency=min_pair_count,
-        special_tokens=[AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS],
-        initial_alphabet=byte_alphabet(),
-        show_progress=False,
-    )
-    backend.train_from_iterator(texts, trainer=trainer)
+    backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
     return Tokenizer(backend, tokenizer_config(), CHATML)
 
 
