@@ -74,9 +74,9 @@ class BagOfWords(CountSettings):
 
 
 class TfIdf(CountSettings):
-    """Term frequency × inverse document frequency: ln((1 + records) / (1 + records with the term)) + 1, rows of length 1.
+    """Counts × inverse document frequency, rows of length 1 (Salton & Buckley 1988, smoothed as in scikit-learn).
 
-    Salton & Buckley 1988, in the smoothed form of scikit-learn.
+    The latter is ln((1 + records) / (1 + records with the term)) + 1.
     """
 
     sublinear: bool = False
@@ -320,6 +320,9 @@ class FeaturesConfig(StepConfig):
         contents = {choice.content for choice in self.transforms}
         if len(contents) > 1:
             raise ValueError(f"one step reads one kind of content, not {' and '.join(sorted(contents))}")
+        rates = {choice.settings.rate for choice in self.transforms if isinstance(choice.settings, SoundSettings)}
+        if len(rates) > 1:
+            raise ValueError(f"all sounds of a step are brought to one rate, not to {sorted(rates)}")
         return self
 
     @property

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from scipy import sparse
+from scipy.sparse import coo_array, csr_array
 
 from wuxing.feature.config import BagOfWords, CountSettings, TfIdf
 from wuxing.feature.vocabulary import Vocabulary, count_terms
@@ -32,7 +32,7 @@ class Counts:
         """The terms, in the order of the columns."""
         return self.vocabulary.terms
 
-    def apply(self, texts: Sequence[str]) -> sparse.csr_array:
+    def apply(self, texts: Sequence[str]) -> csr_array:
         """One row per text; terms that the train split does not hold are left out."""
         rows, columns = [], []
         index = self._index
@@ -41,11 +41,11 @@ class Counts:
             columns += known
             rows += [row] * len(known)
         shape = (len(texts), len(self.names))
-        counted = sparse.coo_array((np.ones(len(rows), np.float32), (rows, columns)), shape=shape).tocsr()
+        counted = coo_array((np.ones(len(rows), np.float32), (rows, columns)), shape=shape).tocsr()
         counted.sum_duplicates()
         return self._weighted(counted)
 
-    def _weighted(self, counted: sparse.csr_array) -> sparse.csr_array:
+    def _weighted(self, counted: csr_array) -> csr_array:
         if isinstance(self.settings, BagOfWords) and self.settings.binary:
             counted.data[:] = 1
         return counted
@@ -73,7 +73,7 @@ class WeightedCounts(Counts):
         self.idf = np.log((1 + vocabulary.records) / (1 + vocabulary.in_records)) + 1
         """ln((1 + n) / (1 + df)) + 1 for each term."""
 
-    def _weighted(self, counted: sparse.csr_array) -> sparse.csr_array:
+    def _weighted(self, counted: csr_array) -> csr_array:
         assert isinstance(self.settings, TfIdf)
         values = counted.data.astype(np.float64)
         if self.settings.sublinear:
@@ -85,7 +85,7 @@ class WeightedCounts(Counts):
             totals = np.bincount(np.repeat(np.arange(len(per_row)), per_row), sizes, len(per_row))
             norms = np.sqrt(totals) if self.settings.length == "l2" else totals
             values /= np.repeat(norms, per_row)
-        return sparse.csr_array((values.astype(np.float32), counted.indices, counted.indptr), shape=counted.shape)
+        return csr_array((values.astype(np.float32), counted.indices, counted.indptr), shape=counted.shape)
 
 
 def kind_of(settings: CountSettings) -> type[Counts]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from wuxing.core.error import WuxingError
 from wuxing.core.file import read_json, write_bytes
 from wuxing.feature.config import SentenceEmbedding
+from wuxing.feature.thread import one_thread
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,7 +49,11 @@ class SentenceVectors:
         self._pooling = _pooling(settings, directory)
         self._model: Any = None
         self._tokenizer: Any = None
-        self._width = int(_config_of(directory).get("hidden_size", 0))
+        config = _config_of(directory)
+        self._width, self._places = (
+            int(config.get("hidden_size", 0)),
+            int(config.get("max_position_embeddings", 1 << 30)),
+        )
         if not self._width:
             raise WuxingError(f"{directory}/config.json states no hidden_size", "Give a text encoder such as BERT")
 
@@ -63,7 +68,8 @@ class SentenceVectors:
 
         self._load()
         rows = np.zeros((len(texts), self._width), np.float32)
-        encoded = self._tokenizer(list(texts), truncation=True, max_length=self.settings.max_tokens)["input_ids"]
+        most = min(self.settings.max_tokens, self._tokenizer.model_max_length, self._places)
+        encoded = self._tokenizer(list(texts), truncation=True, max_length=most)["input_ids"]
         order = sorted(range(len(texts)), key=lambda i: len(encoded[i]))
         group: list[int] = []
         for place in [*order, -1]:
@@ -103,7 +109,7 @@ class SentenceVectors:
         padding = self._tokenizer.pad_token_id or 0
         tokens_BT = torch.tensor([row + [padding] * (longest - len(row)) for row in ids])
         mask_BT = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in ids])
-        with torch.inference_mode():
+        with one_thread(), torch.inference_mode():
             hidden_BTD = self._model(input_ids=tokens_BT, attention_mask=mask_BT).last_hidden_state
         if self._pooling == "first":
             pooled_BD = hidden_BTD[:, 0]
@@ -167,12 +173,10 @@ def encoder_directory(settings: SentenceEmbedding, context: Context) -> Path:
     return target
 
 
-def digest_of_encoder(settings: SentenceEmbedding, context: Context) -> str | None:
-    """Digest of a local directory's files; a package's stands in the recipe."""
+def digest_of_encoder(settings: SentenceEmbedding, context: Context) -> str:
+    """Digest of the files of an encoder in a local directory."""
     from wuxing.core.digest import digest_of_file, digest_of_files
 
-    if settings.directory is None:
-        return None
     directory = encoder_directory(settings, context)
     return digest_of_files({name: digest_of_file(directory / name) for name in _members(directory)})
 

@@ -186,5 +186,7 @@ def delta(lines_LT: NDArray[np.float64]) -> NDArray[np.float64]:
     half = DELTA_FRAMES // 2
     wide = np.pad(lines_LT, ((0, 0), (half, half)), mode="edge")
     frames = lines_LT.shape[1]
-    slopes = sum(n * (wide[:, half + n : half + n + frames] - wide[:, half - n : half - n + frames]) for n in (1, 2, 3, 4))
+    slopes = sum(
+        n * (wide[:, half + n : half + n + frames] - wide[:, half - n : half - n + frames]) for n in (1, 2, 3, 4)
+    )
     return np.asarray(slopes / (2 * sum(n * n for n in range(1, half + 1))))

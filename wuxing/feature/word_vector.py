@@ -11,6 +11,7 @@ import numpy as np
 from wuxing.core.error import WuxingError, nearest
 from wuxing.core.file import read_json, write_json
 from wuxing.feature.config import Word2Vec
+from wuxing.feature.thread import one_thread
 from wuxing.feature.vocabulary import Vocabulary, count_terms
 from wuxing.feature.words import words_of
 
@@ -116,7 +117,8 @@ def fit(settings: Word2Vec, texts: Iterable[str], room: Room) -> WordVectors:
     if not path.stat().st_size:
         raise WuxingError("word2vec finds no words in the train split", "Give more text")
     ids = np.memmap(path, np.int32, "r")
-    vectors, losses = train(ids, ends, vocabulary.counts, settings, room.seed, room.said)
+    with one_thread():
+        vectors, losses = train(ids, ends, vocabulary.counts, settings, room.seed, room.said)
     del ids
     path.unlink()
     return WordVectors(settings, vocabulary, vectors, losses)

@@ -1,0 +1,109 @@
+"""Do the features say anything about the labels?  A linear model on them against the most frequent label."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import sparse
+
+from wuxing.core.statistic import Difference, Estimate, share_difference, wilson
+from wuxing.feature.matrix import Features, stacked
+from wuxing.feature.scale import fit as fit_scale
+from wuxing.feature.transform import side_by_side
+
+if TYPE_CHECKING:
+    from wuxing.feature.fitted import Matrix
+
+MAX_ITERATIONS = 200
+TELLING = 8
+"""Features named per class."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A linear model's held-out accuracy, and by how much it beats the most frequent label."""
+
+    split: str
+    classes: int
+    accuracy: Estimate
+    majority: Estimate
+    gain: Difference
+    telling: dict[str, list[str]]
+    """Per class the features with the largest weights, of at most 20 classes."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "split": self.split,
+            "classes": self.classes,
+            "accuracy": self.accuracy.to_json(),
+            "majority": self.majority.to_json(),
+            "gain": self.gain.to_json(),
+        }
+
+
+def labelled(features: Features, split: str, most: int) -> tuple[Matrix, list[str]] | None:
+    """The rows of a split that have a label, at most `most`, evenly spaced."""
+    classes = features.classes(split)
+    places = [place for place, label in enumerate(classes) if label is not None]
+    if not places:
+        return None
+    chosen = np.array(places)[np.unique(np.linspace(0, len(places) - 1, min(most, len(places))).astype(np.int64))]
+    blocks, seen = [], 0
+    for rows in features.blocks(split):
+        mine = chosen[(chosen >= seen) & (chosen < seen + len(rows.ids))] - seen
+        blocks.append(side_by_side(rows.blocks)[mine])
+        seen += len(rows.ids)
+    return stacked(blocks), [str(classes[place]) for place in chosen]
+
+
+def probe(features: Features, max_records: int) -> Probe | str:
+    """Train on the train split, judge on validation (on test where there is none); or why there is no probe."""
+    train = labelled(features, "train", max_records)
+    if train is None:
+        return "the records of the train split have no labels"
+    if len(set(train[1])) < 2:
+        return "the train split has one class only"
+    for split in ("validation", "test"):
+        held_out = labelled(features, split, max_records)
+        if held_out is not None:
+            return _judged(features.names, train, held_out, split)
+    return "no held-out record has a label"
+
+
+def linear_model(rows: Matrix, labels: list[str]) -> tuple[Any, Any]:
+    """A logistic regression (L2, C = 1) on rows whose columns are brought to one scale; returns scale and model."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    scale = fit_scale("max_abs" if isinstance(rows, sparse.csr_array) else "standard", [rows], rows.shape[1])
+    model = LogisticRegression(C=1.0, max_iter=MAX_ITERATIONS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # stopped early is a fair probe, and deterministic
+        model.fit(scale.apply(rows), labels)
+    return scale, model
+
+
+def _judged(names: list[str], train: tuple[Matrix, list[str]], held_out: tuple[Matrix, list[str]], split: str) -> Probe:
+    scale, model = linear_model(*train)
+    said = model.predict(scale.apply(held_out[0]))
+    counts = Counter(train[1])
+    frequent = min(counts, key=lambda label: (-counts[label], label))
+    right = [bool(a == b) for a, b in zip(said, held_out[1], strict=True)]
+    lazy = [frequent == label for label in held_out[1]]
+    n = len(right)
+    gain = share_difference(lazy, right)
+    return Probe(split, len(counts), wilson(sum(right), n), wilson(sum(lazy), n), gain, _telling(names, model))
+
+
+def _telling(names: list[str], model: Any) -> dict[str, list[str]]:
+    weights = model.coef_ if len(model.coef_) > 1 else np.vstack([-model.coef_[0], model.coef_[0]])
+    if len(model.classes_) > 20:
+        return {}
+    return {
+        str(label): [names[i] for i in np.argsort(-row, kind="stable")[:TELLING]]
+        for label, row in zip(model.classes_, weights, strict=True)
+    }
