@@ -6,16 +6,22 @@ To add one: its settings in a config file here, a field of `CleanStep`, a file h
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from wuxing.core.context import Context
 from wuxing.core.record import Drop, Record
 from wuxing.corpus.clean.cleaner import Cleaned, Cleaner
+from wuxing.corpus.clean.column import DOCUMENTS, IMAGES, SOUNDS, TURNS, Columns, View
 from wuxing.corpus.clean.config import CleanStep
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow
+    from numpy.typing import NDArray
 
 CLEANERS = {
     "repair": "wuxing.corpus.clean.repair",
@@ -23,6 +29,8 @@ CLEANERS = {
     "language": "wuxing.corpus.clean.language",
     "quality": "wuxing.corpus.clean.quality",
     "repetition": "wuxing.corpus.clean.repetition",
+    "fineweb": "wuxing.corpus.clean.fineweb",
+    "c4": "wuxing.corpus.clean.c4",
     "privacy": "wuxing.corpus.clean.privacy",
 }
 
@@ -50,6 +58,18 @@ class StepCount:
         return {**counts, "dropped": dict(sorted(self.dropped.items())), "found": dict(sorted(self.found.items()))}
 
 
+class Watch(Protocol):
+    """Looks on while steps work, for samples of what they did."""
+
+    def dropped(self, columns: Columns, number: int, view: View, drops: Mapping[int, Drop]) -> None:
+        """The values at these positions of the view leave; it still holds them."""
+        ...
+
+    def changed(self, columns: Columns, number: int, view: View, new: pyarrow.Array, places: NDArray[np.int64]) -> None:
+        """The values at these positions of the view become those of `new`."""
+        ...
+
+
 class Cleaning:
     """The ordered steps of a recipe, and what each of them did."""
 
@@ -57,77 +77,81 @@ class Cleaning:
         self.cleaners = [_cleaner(step, context, fitted_directory(fitted, n)) for n, step in enumerate(steps)]
         self.counts = [StepCount(s.chosen, found=c.found) for s, c in zip(steps, self.cleaners, strict=True)]
 
+    def run(self, columns: Columns, watch: Watch | None = None) -> None:
+        """All steps on the columns, in place; a record goes as far as the first step that drops it."""
+        for number, (cleaner, count) in enumerate(zip(self.cleaners, self.counts, strict=True)):
+            _apply(cleaner, number, count, columns, watch)
+
     def clean(self, records: Sequence[Record]) -> list[Record | Drop]:
         """Each record through all steps, up to the first that drops it."""
-        ended: list[Record | Drop] = list(records)
-        for cleaner, count in zip(self.cleaners, self.counts, strict=True):
-            _apply(cleaner, count, ended)
-        return ended
+        columns = Columns.of(records)
+        self.run(columns)
+        return _ended(columns)
 
 
-def _apply(cleaner: Cleaner, count: StepCount, ended: list[Record | Drop]) -> None:
+def views_of(cleaner: Cleaner) -> tuple[int, ...]:
+    """The views that a step looks at."""
+    if cleaner.column == "text":
+        return (DOCUMENTS, TURNS) if cleaner.dialogues else (DOCUMENTS,)
+    return (IMAGES,) if cleaner.column == "image" else (SOUNDS,)
+
+
+def _apply(cleaner: Cleaner, number: int, count: StepCount, columns: Columns, watch: Watch | None) -> None:
     """One step on the records that are still there, in place."""
-    import pyarrow as pa
-
-    values: list[Any] = []
-    owners: list[tuple[int, int]] = []
-    for place, record in enumerate(ended):
-        if isinstance(record, Drop):
+    for kind in views_of(cleaner):
+        view = columns.views.get(kind)
+        if view is None or not len(view.owners):
             continue
-        if cleaner.column != "text" or record.messages is None:
-            value = getattr(record, cleaner.column)
-            if value is not None:
-                values.append(value)
-                owners.append((place, -1))
-        elif cleaner.dialogues:
-            values += [message["content"] for message in record.messages]
-            owners += [(place, turn) for turn in range(len(record.messages))]
-    before = [ended[place] for place, _ in owners]
-    notes: dict[str, list[Any]] = {}
-    for name in {n for record in before if isinstance(record, Record) for n in record.meta}:
-        notes[name] = [record.meta.get(name) for record in before if isinstance(record, Record)]
-    column = pa.array(values, pa.string() if cleaner.column == "text" else pa.binary())
-    cleaned = cleaner.clean(column, notes)
-    _write_back(cleaner, cleaned, column, owners, ended)
-    touched = dict(zip((place for place, _ in owners), before, strict=True))
-    count.records += len(touched)
-    for place, old in touched.items():
-        new = ended[place]
-        if isinstance(new, Drop):
-            count.dropped[new.reason] += 1
-        elif isinstance(old, Record):
-            count.changed += new.text != old.text or new.messages != old.messages or new.image != old.image
+        count.records += _distinct(view.owners)
+        cleaned = cleaner.clean(view.values, columns.notes(view))
+        leaving = {int(view.owners[place]): drop for place, drop in sorted(cleaned.dropped.items(), reverse=True)}
+        if leaving and watch:
+            watch.dropped(columns, number, view, cleaned.dropped)
+        for name, values in cleaned.measures.items():
+            columns.measure(number, name, view.owners, values)
+        for name, said in cleaned.notes.items():
+            columns.say(name, view.owners, said)
+        if cleaned.values is not view.values:
+            count.changed += _change(cleaned, number, columns, view, leaving, watch)
+        if leaving:
+            columns.drop(number, leaving)
+            count.dropped.update(drop.reason for drop in leaving.values())
 
 
-def _write_back(
-    cleaner: Cleaner, cleaned: Cleaned, column: Any, owners: list[tuple[int, int]], ended: list[Record | Drop]
-) -> None:
-    same = cleaned.values is column
-    for number, (place, turn) in enumerate(owners):
-        record = ended[place]
-        if isinstance(record, Drop):
-            continue
-        if number in cleaned.dropped:
-            ended[place] = cleaned.dropped[number]
-            continue
-        if not same:
-            value = cleaned.values[number].as_py()
-            if turn < 0:
-                record = replace(record, **{cleaner.column: value})
-            else:
-                assert record.messages is not None
-                messages = list(record.messages)
-                messages[turn] = {"role": messages[turn]["role"], "content": value}
-                record = replace(record, messages=messages)
-        said = {name: values[number] for name, values in cleaned.notes.items() if values[number] is not None}
-        ended[place] = replace(record, meta={**record.meta, **said}) if said else record
+def _change(
+    cleaned: Cleaned, number: int, columns: Columns, view: View, leaving: Mapping[int, Drop], watch: Watch | None
+) -> int:
+    """Put a step's new values into their view; returns how many records that stay it changed."""
+    import numpy as np
+    import pyarrow.compute as pc
+
+    places = np.flatnonzero(pc.not_equal(cleaned.values, view.values).to_numpy(zero_copy_only=False))
+    if leaving:
+        places = places[~np.isin(view.owners[places], list(leaving))]
+    if watch and len(places):
+        watch.changed(columns, number, view, cleaned.values, places)
+    view.values = cleaned.values
+    columns.changed[view.owners[places]] |= np.uint64(1) << np.uint64(number)
+    return _distinct(view.owners[places])
+
+
+def _distinct(owners: NDArray[np.int64]) -> int:
+    """How many records rising owners name."""
+    return int((owners[1:] != owners[:-1]).sum()) + 1 if len(owners) else 0
+
+
+def _ended(columns: Columns) -> list[Record | Drop]:
+    kept = dict(columns.records())
+    return [kept[number] if number in kept else columns.drops[number] for number in range(len(columns))]
 
 
 def apply(cleaner: Cleaner, records: Sequence[Record | Drop]) -> list[Record | Drop]:
     """What one step makes of records; those that left before stay as they are."""
-    ended = list(records)
-    _apply(cleaner, StepCount(""), ended)
-    return ended
+    here = [record for record in records if isinstance(record, Record)]
+    columns = Columns.of(here)
+    _apply(cleaner, 0, StepCount(""), columns, None)
+    ended = iter(_ended(columns))
+    return [next(ended) if isinstance(record, Record) else record for record in records]
 
 
 def fitted_directory(fitted: Path | None, step: int) -> Path | None:
