@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "wuxing"
 FLOORS = [
     {"core"},
-    {"text", "compute", "source", "media"},
+    {"text", "compute", "source", "media", "page"},
     {"corpus", "data", "model"},
     {"objective", "task", "generate", "feature", "augment"},
     {"train", "evaluate", "release"},

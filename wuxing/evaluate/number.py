@@ -1,20 +1,8 @@
-"""How numbers are printed, the same in every language."""
+"""How measures, their differences and intervals are printed, the same in every language."""
 
 from __future__ import annotations
 
-MINUS = "−"
-
-
-def format_count(value: float) -> str:
-    """12,345; millions and more in three digits: 1.23 M."""
-    for size, unit in ((1e9, "G"), (1e6, "M")):
-        if value >= size:
-            return f"{value / size:.3g} {unit}"
-    return f"{round(value):,}"
-
-
-def format_percent(share: float, digits: int = 1) -> str:
-    return f"{100 * share:.{digits}f} %"
+from wuxing.page.number import MINUS, format_percent
 
 
 def format_value(metric: str, value: float) -> str:

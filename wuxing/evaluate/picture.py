@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from wuxing.evaluate.block import Plot
 from wuxing.evaluate.fact import Facts, ModelFacts
-from wuxing.evaluate.plot import draw_curves, draw_fates, draw_metrics, draw_slices, for_file, for_page
 from wuxing.evaluate.string import Words
+from wuxing.page.block import Plot
+from wuxing.page.chart import Course, Intervals, draw_intervals, draw_lines
+from wuxing.page.plot import draw_shares
 
 MARKED = 60
 """A course of fewer points is drawn with dots: they are measurements, not steps."""
@@ -30,27 +29,35 @@ def plot_metrics(facts: Facts, words: Words) -> Plot:
         ]
         percent = metric.startswith("accuracy")
         if rows:
+            values = [(value, low, high) for _, value, low, high in rows]
             panels.append(
-                {"title": words.metric(metric), "rows": rows, "baseline": baseline["value"], "percent": percent}
+                Intervals(
+                    title=words.metric(metric),
+                    rows=[name for name, *_ in rows],
+                    series=[("", values)],
+                    baseline=baseline["value"],
+                    percent=percent,
+                    by_row=True,
+                )
             )
-    return _plot("metrics", words("plot.metrics"), [facts.evaluation.id], draw_metrics(panels))
+    caption = words("plot.metrics")
+    return Plot("metrics", caption, [facts.evaluation.id], draw_intervals(caption, panels))
 
 
 def plot_curves(model: ModelFacts, words: Words) -> Plot | None:
     """Loss and bits per byte over the tokens seen, or reward and accuracy over the steps of reinforcement learning."""
-    panels: list[dict[str, Any]] = []
+    panels: list[Course] = []
     for axis, name in COURSES[model.objective if model.objective in COURSES else "next_token"].items():
         points = model.curves.get(name, [])
         if len(points) > 1:
-            percent = axis == "accuracy"
             panels.append(
-                {"title": words(f"axis.{axis}"), "points": points, "marks": len(points) < MARKED, "percent": percent}
+                Course(words(f"axis.{axis}"), [("", points)], marks=len(points) < MARKED, percent=axis == "accuracy")
             )
     if not panels:
         return None
     caption = words("plot.curves").replace("{model}", model.name)
     label = words("axis.tokens" if model.by_tokens else "axis.steps")
-    return _plot(f"curves-{model.name}", caption, [model.artifact.id], draw_curves(model.name, panels, label))
+    return Plot(f"curves-{model.name}", caption, [model.artifact.id], draw_lines(caption, panels, label))
 
 
 def plot_fates(facts: Facts, words: Words) -> Plot | None:
@@ -68,7 +75,8 @@ def plot_fates(facts: Facts, words: Words) -> Plot | None:
     sources = [corpus.artifact.id for corpus in drawn]
     if not bars:
         return None
-    return _plot("fates", words("plot.fates"), sources, draw_fates(bars, words("axis.share")))
+    caption = words("plot.fates")
+    return Plot("fates", caption, sources, draw_shares(caption, bars, words("axis.share")))
 
 
 def plot_slices(facts: Facts, metric: str, words: Words) -> Plot | None:
@@ -78,19 +86,11 @@ def plot_slices(facts: Facts, metric: str, words: Words) -> Plot | None:
     names = sorted({part for slices in found.values() for part in slices})
     if len(names) < 2:
         return None
-    series = {
-        model: [(slices[part]["value"], slices[part]["low"], slices[part]["high"]) for part in names]
+    series = [
+        (model, [(slices[part]["value"], slices[part]["low"], slices[part]["high"]) for part in names])
         for model, slices in found.items()
         if set(names) <= set(slices)
-    }
+    ]
     caption = words("plot.slices").replace("{task}", task)
-    return _plot(
-        f"slices-{task}",
-        caption,
-        [facts.evaluation.id],
-        draw_slices(task, [words.part(name) for name in names], series),
-    )
-
-
-def _plot(name: str, caption: str, sources: list[str], svg: str) -> Plot:
-    return Plot(name, caption, sources, for_page(svg), for_file(svg))
+    panel = Intervals("", [words.part(name) for name in names], series, percent=True, span=(-0.02, 1.02))
+    return Plot(f"slices-{task}", caption, [facts.evaluation.id], draw_intervals(caption, [panel]))

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from wuxing.evaluate.block import (
+from wuxing.evaluate.fact import Facts, ModelFacts
+from wuxing.evaluate.number import format_difference, format_interval, format_minutes, format_p, format_value
+from wuxing.evaluate.picture import plot_curves, plot_fates, plot_metrics, plot_slices
+from wuxing.evaluate.problem import LEVEL, Problem, best_model, find_problems, lower_is_better
+from wuxing.evaluate.quote import samples_of
+from wuxing.evaluate.string import Words
+from wuxing.page.block import (
     Block,
     Bullets,
     Card,
@@ -19,20 +25,7 @@ from wuxing.evaluate.block import (
     Table,
     compose,
 )
-from wuxing.evaluate.fact import Facts, ModelFacts
-from wuxing.evaluate.number import (
-    format_count,
-    format_difference,
-    format_interval,
-    format_minutes,
-    format_p,
-    format_percent,
-    format_value,
-)
-from wuxing.evaluate.picture import plot_curves, plot_fates, plot_metrics, plot_slices
-from wuxing.evaluate.problem import LEVEL, Problem, best_model, find_problems, lower_is_better
-from wuxing.evaluate.quote import samples_of
-from wuxing.evaluate.string import Words
+from wuxing.page.number import format_count, format_percent
 
 FATES_NAMED = 3
 
@@ -334,7 +327,7 @@ class Presenter:
             created = str(artifact.record.get("created", ""))[:16].replace("T", " ")
             rows.append([[Code(id)], [Code(artifact.fingerprint[:12])], [created], checks or ["–"]])
         columns = ("artifact", "fingerprint", "created", "checks")
-        return Table([self.words(f"col.{column}") for column in columns], rows)
+        return Table([self.words(f"col.{column}") for column in columns], rows, anchors=True)
 
 
 def _printed(key: str, value: Any, metric: str) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from wuxing.evaluate.block import Code, Figure, Sample, Samples, compose
 from wuxing.evaluate.fact import Facts
 from wuxing.evaluate.string import Words
+from wuxing.page.block import Code, Figure, Sample, Samples, compose
 
 RIGHT, WRONG = 2, 3
 LONGEST = 240

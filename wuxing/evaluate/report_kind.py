@@ -32,9 +32,9 @@ class ReportKind(StepKind[ReportStep]):
     """Writes `report.html` (one file, nothing loaded from outside), `report.md` and `plots/`."""
 
     kind = "report"
-    code = 3
+    code = 4
     Config = ReportStep
-    libraries = ("matplotlib", "jinja2")
+    libraries = ("jinja2",)
     required = ("sources_found", "figures_traced", "self_contained")
 
     def parents(self, config: ReportStep) -> Mapping[str, Parent]:

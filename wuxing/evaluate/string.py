@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 
-from wuxing.core.error import UsageError, nearest
+from wuxing.page import words
+from wuxing.page.words import Texts
 
-LANGUAGES = ("en", "zh")
 _ARITHMETIC_PART = re.compile(r"(\w+), (\d+) digits?")
 
-TEXT: dict[str, tuple[str, str]] = {
+TEXT: Texts = {
     # headings
     "title": ("{recipe}: a report", "{recipe}：评测报告"),
     "subtitle": (
@@ -287,21 +287,11 @@ TEXT: dict[str, tuple[str, str]] = {
 }
 
 
-class Words:
+class Words(words.Words):
     """The texts of one language.  UsageError for a language that is not there."""
 
     def __init__(self, language: str):
-        if language not in LANGUAGES:
-            raise UsageError(f'there is no report in "{language}"', nearest(language, LANGUAGES))
-        self.language = language
-        self._place = LANGUAGES.index(language)
-
-    def __call__(self, key: str) -> str:
-        return TEXT[key][self._place]
-
-    def get(self, key: str, otherwise: str) -> str:
-        """The text of `key`, or `otherwise` for things whose names are not known beforehand."""
-        return TEXT[key][self._place] if key in TEXT else otherwise
+        super().__init__(language, TEXT)
 
     def metric(self, metric: str) -> str:
         """`accuracy/arithmetic` → accuracy · arithmetic."""
@@ -319,5 +309,4 @@ class Words:
         """`filtered:too_short` → filtered: too_short."""
         kind, _, reason = fate.partition(":")
         name = self.get(f"fate.{kind}", kind)
-        colon = "：" if self.language == "zh" else ": "
-        return f"{name}{colon}{reason}" if reason else name
+        return f"{name}{self.colon}{reason}" if reason else name

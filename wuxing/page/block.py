@@ -1,21 +1,23 @@
-"""What a report is made of.  Figures never stand alone: each one knows the artifact that it comes from."""
+"""What a page is made of.  No figure stands alone: each one knows the artifact, or the place in it, it comes from."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 _NAME = re.compile(r"\{([a-z_]+)\}")
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A number as it is printed, and the id of its artifact."""
+    """A number as it is printed, and where it comes from: an artifact's id, or a place in its files."""
 
     text: str
     source: str
+    value: float | None = None
+    """What a table sorts by."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,10 @@ class Table:
     rows: Sequence[Sequence[Sequence[Inline]]]
     numeric: Sequence[int] = ()
     """Columns that are set flush right."""
+    sortable: bool = False
+    """Whether a click on a heading sorts the rows."""
+    anchors: bool = False
+    """Whether its rows are what numbered figures refer to."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +67,8 @@ class Plot:
     """File name in plots/, without its suffix."""
     caption: str
     sources: Sequence[str]
-    page: str
-    """SVG that takes its colours from the page."""
-    file: str
-    """SVG that stands alone."""
+    svg: str
+    """Drawn with the page's colours; `svg.for_file` lets it stand alone."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,76 @@ class Samples:
     samples: Sequence[Sample]
 
 
-Block = Paragraph | Bullets | Table | Plot | Samples
+@dataclass(frozen=True)
+class Item:
+    """One record, shown: its id, what is said of it, and its content in one form."""
+
+    id: str
+    note: Sequence[Inline] = ()
+    text: str = ""
+    image: str = ""
+    """A data URI."""
+    audio: str = ""
+    """A data URI."""
+    wave: str = ""
+    """SVG of the sound."""
+    turns: Sequence[tuple[str, str]] = ()
+    """Role and content of a dialogue's turns."""
+
+
+@dataclass(frozen=True)
+class Items:
+    """Records, one under the other."""
+
+    block: ClassVar[str] = "items"
+    items: Sequence[Item]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Small pictures side by side."""
+
+    block: ClassVar[str] = "gallery"
+    items: Sequence[Item]
+
+
+Piece = tuple[Literal["same", "removed", "added"], str]
+
+
+@dataclass(frozen=True)
+class Change:
+    """A record before and after a step."""
+
+    id: str
+    before: Sequence[Piece]
+    after: Sequence[Piece]
+
+
+@dataclass(frozen=True)
+class Changes:
+    block: ClassVar[str] = "changes"
+    changes: Sequence[Change]
+
+
+@dataclass(frozen=True)
+class Verbatim:
+    """Text to copy, such as a piece of a recipe."""
+
+    block: ClassVar[str] = "verbatim"
+    text: str
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Blocks that are opened by a click."""
+
+    block: ClassVar[str] = "fold"
+    summary: Sequence[Inline]
+    blocks: Sequence[Any]
+    open: bool = False
+
+
+Block = Paragraph | Bullets | Table | Plot | Samples | Items | Gallery | Changes | Verbatim | Fold
 
 
 @dataclass(frozen=True)
@@ -113,7 +186,7 @@ class Card:
 
 @dataclass
 class Report:
-    """A whole report, before it becomes HTML or Markdown."""
+    """A whole page, before it becomes HTML or Markdown."""
 
     title: str
     subtitle: str
@@ -125,6 +198,10 @@ class Report:
     problems: list[Any] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     html: str = ""
+    numbered: bool = True
+    """Whether a figure is printed with the number of its source; otherwise its source is its tooltip."""
+    links: Sequence[tuple[str, str]] = ()
+    """Other pages (words, file name), such as the same one in another language."""
 
 
 def compose(template: str, values: Mapping[str, Any]) -> list[Inline]:
@@ -140,6 +217,9 @@ def compose(template: str, values: Mapping[str, Any]) -> list[Inline]:
     return [part for part in parts if part != ""]
 
 
+_HOLDERS = (Paragraph, Bullets, Table, Samples, Sample, Items, Gallery, Item, Fold, Part, Section)
+
+
 def figures_of(report: Report) -> list[Figure]:
     """Every figure of a report."""
     found: list[Figure] = [card.figure for card in report.cards]
@@ -150,7 +230,9 @@ def figures_of(report: Report) -> list[Figure]:
         elif isinstance(value, list | tuple):
             for one in value:
                 walk(one)
-        elif isinstance(value, Paragraph | Bullets | Table | Samples | Sample | Part | Section):
+        elif isinstance(
+            value, Paragraph | Bullets | Table | Samples | Sample | Items | Gallery | Item | Fold | Part | Section
+        ):
             for one in vars(value).values():
                 walk(one)
 
@@ -158,3 +240,16 @@ def figures_of(report: Report) -> list[Figure]:
         walk(list(card.note))
     walk(report.sections)
     return found
+
+
+def plots_of(report: Report) -> list[Plot]:
+    """Every plot of a report, in order."""
+
+    def walk(blocks: Sequence[Any]) -> Iterator[Plot]:
+        for block in blocks:
+            if isinstance(block, Plot):
+                yield block
+            elif isinstance(block, Fold):
+                yield from walk(block.blocks)
+
+    return [plot for section in report.sections for part in section.parts for plot in walk(part.blocks)]
