@@ -11,9 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wuxing.core.context import Context
+from wuxing.core.error import UsageError
 from wuxing.core.record import Record
 from wuxing.corpus.clean import apply
-from wuxing.corpus.clean.privacy import Privacy, is_card, is_chinese_id, luhn
+from wuxing.corpus.clean.config import PrivacyConfig
+from wuxing.corpus.clean.privacy import Privacy, build, is_card, is_chinese_id, luhn
 from wuxing.corpus.residue import private_findings
 from wuxing.source.encoding import decode
 
@@ -32,6 +35,10 @@ PRIVATE = [
     ("5500-0000-0000-0004", "<card>"),
     ("amex 378282246310005", "amex <card>"),
     ("身份证11010519491231002X号", "身份证<id_cn>号"),
+    ("IBAN: DE89 3704 0044 0532 0130 00.", "IBAN: <iban>."),
+    ("GB82WEST12345698765432", "<iban>"),
+    ("SSN 078-05-1120", "SSN <ssn_us>"),
+    ("车牌京A12345，粤B·D12345", "车牌<plate_cn>，<plate_cn>"),
     ("key sk-abcdefghijklmnopqrstuvwx", "key <key>"),
     ("AKIAIOSFODNN7EXAMPLE", "<key>"),
     ("ghp_" + "a1" * 18, "<key>"),
@@ -60,6 +67,9 @@ def test_private_data_are_replaced_by_their_kind(text: str, redacted: str) -> No
         "me@localhost or @handle or a @ b",
         "std::vector<int>::iterator and a::b",
         "population 1,386,395,000; 8.8 million km2",
+        "DE89 3704 0044 0532 0130 01 fails the check digits",
+        "666-12-3456 and 123-45-67890 are no such numbers, ISSN 2049-3630",
+        "川A队和京广铁路, 京ABCDEF",
         "task-abcdefghijklmnopqrstuvwxyz",
     ],
 )
@@ -86,6 +96,15 @@ def test_each_kind_is_seen_by_the_independent_scan() -> None:
     text = "a@b.org, 203.0.113.7, 4111111111111111 (11010519491231002X)"
     assert private_findings(text) == Counter(mail=1, ip=1, card=1, id_cn=1)
     assert private_findings(Privacy().change(text)) == Counter()
+
+
+def test_what_is_put_in_place_is_the_user_s_choice() -> None:
+    step = build(PrivacyConfig(replacement="[{kind} removed]"), Context())
+    assert step.change("a@b.org") == "[mail removed]"
+    with pytest.raises(UsageError, match="looks like private data"):
+        build(PrivacyConfig(replacement="{kind}@example.org"), Context())
+    with pytest.raises(ValueError, match="one placeholder"):
+        PrivacyConfig(replacement="{name}")
 
 
 def test_only_the_asked_kinds_are_replaced() -> None:

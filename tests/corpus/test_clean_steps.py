@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,12 +18,14 @@ from wuxing.core.context import Context
 from wuxing.core.error import UsageError
 from wuxing.core.record import Drop, Record
 from wuxing.corpus.clean import Cleaning, apply
-from wuxing.corpus.clean.config import CleanStep, QualityConfig, RepetitionConfig
+from wuxing.corpus.clean.c4 import C4
+from wuxing.corpus.clean.config import C4Config, CleanStep, FineWebConfig, QualityConfig, RepetitionConfig
+from wuxing.corpus.clean.fineweb import FineWeb
 from wuxing.corpus.clean.normalise import Normalise
 from wuxing.corpus.clean.privacy import Privacy
-from wuxing.corpus.clean.quality import Quality, statistics
+from wuxing.corpus.clean.quality import Quality
 from wuxing.corpus.clean.repair import MOJIBAKE, Repair
-from wuxing.corpus.clean.repetition import Repetition, duplicate_lines, repeated_share, top_share
+from wuxing.corpus.clean.repetition import Repetition
 
 texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=120)
 
@@ -129,22 +132,51 @@ def test_each_quality_rule_names_what_it_drops(text: str, reason: str) -> None:
     assert isinstance(apply(quality, [Record("r", "s", text=PROSE * 4, meta={"language": "en"})])[0], Record)
 
 
-def test_statistics_count_characters_where_there_are_no_spaces() -> None:
-    found = statistics("春眠不覺曉，處處聞啼鳥。夜來風雨聲，花落知多少。")
-    assert found.words == 20
-    assert found.alpha_ratio == 1.0
-    assert found.mean_word_characters is None
-    assert found.stop_words == 2  # 不, 來
-    assert statistics("One two. three,").words == 3
+def test_measures_are_the_statistics_of_each_document() -> None:
+    texts = ["春眠不覺曉，處處聞啼鳥。\n夜來風雨聲，花落知多少。", "One two. three,\n- four", ""]
+    measures = Quality(QualityConfig()).clean(pa.array(texts), {}).measures
+    assert measures["words"].tolist() == [20, 5, 0]
+    assert measures["alpha_ratio"].tolist() == [1, 4 / 5, 0]
+    assert [round(mean, 2) if mean == mean else None for mean in measures["mean_word_characters"]] == [None, 3.6, None]
+    assert measures["stop_words"][0] == 2  # 不, 來
+    assert measures["ended_lines"].tolist() == [1, 0.5, 0]
+    again = Repetition(RepetitionConfig()).clean(pa.array(["aa\nbb\naa\n\naa\n", "a b c d e a b c d e f"]), {})
+    assert again.measures["duplicate_lines"].tolist() == [2 / 4, 0]
+    assert again.measures["duplicate_line_characters"].tolist() == [4 / 8, 0]
+    assert again.measures["repeated_5gram"].tolist() == [0, 5 / 11]
+    assert list(again.dropped) == [0]
 
 
-def test_repeated_runs_against_counting_by_hand() -> None:
-    words = list("abcdeabcdefg")
-    assert repeated_share(words, 5) == 5 / 12
-    assert repeated_share(words, 10) == 0
-    assert top_share(words, 2, 12) == 2 * 2 / 12
-    assert top_share(["x", "y"], 2, 2) == 0
-    assert duplicate_lines("aa\nbb\naa\n\naa\n") == (2 / 4, 4 / 8)
+def test_fineweb_s_rules_by_example() -> None:
+    step = FineWeb(FineWebConfig())
+    menu = "Home\nNews of today\nContact us\nAll of our products are listed here, in order of their price."
+    reasons = {
+        PROSE * 4: None,
+        "春眠不觉晓，处处闻啼鸟。夜来风雨声，花落知多少。": None,
+        f"{menu}\n{menu[::-1]}\nEnd.": "short_lines",
+        "The house of the man and the garden of it\n" * 9: "no_sentences",
+        f"{PROSE}\n{PROSE}": "repeated_lines",
+        "one two three\n\n\nfour five, six. seven eight nine\n\n\n\n. Here they are, a lot.": "too_many_lines",
+    }
+    found = step.clean(pa.array(list(reasons)), {})
+    assert {place: drop.reason for place, drop in found.dropped.items()} == {
+        place: reason for place, reason in enumerate(reasons.values()) if reason
+    }
+
+
+def test_c4_takes_lines_out_and_judges_what_is_left() -> None:
+    step = C4(C4Config(min_sentences=2))
+    page = f"Home\n  {PROSE.strip()} \nEnable JavaScript to go on reading.\n{PROSE.strip()}\nContact us"
+    values = pa.array([page, PROSE * 3, f"{PROSE * 3}{{", "menu\nmenu", PROSE.strip(), "他来了。我也来了。"])
+    found = step.clean(values, {})
+    assert found.values[0].as_py() == f"{PROSE.strip()}\n{PROSE.strip()}"
+    assert found.values[5].as_py() == "他来了。我也来了。"
+    assert {place: drop.reason for place, drop in found.dropped.items()} == {
+        **{2: "bad_phrase", 3: "empty", 4: "too_few_sentences"},
+    }
+    assert step.found == {"lines": 3 + 1 + 2}
+    clean = pa.array(["他来了。我也来了。"])
+    assert step.clean(clean, {}).values is clean
 
 
 def test_repetition_drops_what_repeats_and_keeps_prose(data_directory: Path) -> None:

@@ -27,9 +27,8 @@ from wuxing.text.stop_words import STOP_WORDS
 
 anything = st.text(st.characters(exclude_categories=("Cs",)), max_size=80)
 repeating = st.text(st.sampled_from("aB c.\n\n… -的是，。 #é\u3000\u0301ไ5"), max_size=200)
-words = st.lists(
-    st.sampled_from([*"the The of cat 的 是 ， 。 ...".split(), "\n", "\n \n"]), max_size=120
-)
+pieces = ["the", "The", "of", "cat", "的", "是", "，", "。", "...", "\n", "\n \n"]
+words = st.lists(st.sampled_from(pieces), max_size=120)
 texts = st.lists(anything | repeating | words.map(" ".join) | words.map("".join), max_size=5)
 languages = st.sampled_from([None, "en", "zh", "fr", "xx"])
 
@@ -86,6 +85,16 @@ def test_counts_of_a_document_counted_by_hand() -> None:
     assert (again["lines"], again["duplicate_lines"], again["duplicate_line_characters"]) == (4, 1, 6)
     assert (again["paragraphs"], again["duplicate_paragraphs"]) == (3, 0)
     assert again["top_2gram_characters"] == 2 * len("noend")
+
+
+def test_repeated_runs_counted_by_hand() -> None:
+    words = list("abcdeabcdefg")
+    assert statistics.repeated_characters(words, 5) == 5
+    assert statistics.repeated_characters(words, 10) == 0
+    assert statistics.top_characters(words, 2) == 2 * 2
+    assert statistics.top_characters(["x", "y"], 2) == 0
+    found = dict(zip(REPETITION, repetition_of("aa\nbb\naa\n\naa\n"), strict=True))
+    assert [found["duplicate_lines"], found["duplicate_line_characters"], found["line_characters"]] == [2, 4, 8]
 
 
 def test_every_stop_word_is_one_token_and_found_in_either_case() -> None:

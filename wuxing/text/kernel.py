@@ -134,3 +134,13 @@ def buffers(texts: pyarrow.Array) -> tuple[int, NDArray[np.int64]]:
     all_offsets = np.frombuffer(offsets, np.int64 if wide else np.int32)
     mine = all_offsets[texts.offset : texts.offset + len(texts) + 1].astype(np.int64)
     return (raw.address if raw is not None else 0), mine
+
+
+def strings(raw: NDArray[np.uint8], offsets: NDArray[np.int64], type: pyarrow.DataType) -> pyarrow.Array:
+    """A string array of these bytes, cut at the offsets; no byte is copied."""
+    import numpy as np
+    import pyarrow as pa
+
+    wide = pa.types.is_large_string(type)
+    cuts = offsets if wide else offsets.astype(np.int32)
+    return pa.Array.from_buffers(type, len(offsets) - 1, [None, pa.py_buffer(cuts), pa.py_buffer(raw)])

@@ -361,7 +361,7 @@ static int make_scratch(scratch *s, int64_t longest, int64_t most)
 
 /* Of each document the first `most` lines and the first `most` tokens are judged.  Returns 0 when memory is short. */
 int wuxing_repetition(const unsigned char *text, const int64_t *offsets, int64_t documents, const uint8_t *classes,
-                      int64_t most, int64_t *out)
+                      int64_t most, int runs, int64_t *out)
 {
     scratch s;
     int64_t longest = 0;
@@ -373,7 +373,7 @@ int wuxing_repetition(const unsigned char *text, const int64_t *offsets, int64_t
         repetition *r = (repetition *)(out + d * (int64_t)(sizeof(repetition) / sizeof(int64_t)));
         memset(r, 0, sizeof *r);
         count_lines(from, to, classes, most, r, &s);
-        uint32_t count = read_tokens(from, to, classes, most, &s);
+        uint32_t count = read_tokens(from, to, classes, runs ? most : 0, &s);
         r->tokens = count;
         r->token_characters = count ? s.ends[count - 1] : 0;
         for (uint32_t i = 0; i < count; i++)

@@ -116,7 +116,7 @@ def _stop_words(text: str, language: str | None) -> int:
     return -1 if known is None else len({known[token] for token in tokens_of(text) if token in known})
 
 
-def repetition_of(text: str, most: int = MOST) -> tuple[int, ...]:
+def repetition_of(text: str, most: int = MOST, runs: bool = True) -> tuple[int, ...]:
     """Count one document (`REPETITION`)."""
     stripped = [line.strip() for line in text.split("\n")]
     full = (number for number, line in enumerate(stripped) if line)
@@ -124,7 +124,7 @@ def repetition_of(text: str, most: int = MOST) -> tuple[int, ...]:
     stripped = stripped[: last + 1]
     lines = [line for line in stripped if line]
     paragraphs = [tuple(group) for full, group in groupby(stripped, bool) if full]
-    words = tokens_of(text)[:most]
+    words = tokens_of(text)[:most] if runs else []
     return (
         *_repeated(lines, [len(line) for line in lines]),
         *_repeated(paragraphs, [sum(map(len, paragraph)) for paragraph in paragraphs], total=False),
@@ -199,18 +199,21 @@ def quality_counts(
     return out
 
 
-def repetition_counts(texts: pyarrow.Array, most: int = MOST) -> NDArray[np.int64]:
-    """`repetition_of` each text of an Arrow string array without nulls: one row each, columns as in `REPETITION`."""
+def repetition_counts(texts: pyarrow.Array, most: int = MOST, runs: bool = True) -> NDArray[np.int64]:
+    """`repetition_of` each text of an Arrow string array without nulls: one row each, columns as in `REPETITION`.
+
+    Without `runs` only lines and paragraphs are counted; the other columns are 0.
+    """
     import numpy as np
 
     kernel = _library()
     if isinstance(kernel, str):
-        return np.array([repetition_of(text, most) for text in texts.to_pylist()], np.int64).reshape(
+        return np.array([repetition_of(text, most, runs) for text in texts.to_pylist()], np.int64).reshape(
             -1, len(REPETITION)
         )
     out = np.empty((len(texts), len(REPETITION)), np.int64)
     raw, offsets = buffers(texts)
-    arguments = (raw, offsets.ctypes.data, len(texts), classes().ctypes.data, most, out.ctypes.data)
+    arguments = (raw, offsets.ctypes.data, len(texts), classes().ctypes.data, most, int(runs), out.ctypes.data)
     if not kernel.wuxing_repetition(*arguments):
         raise MemoryError("no memory to count the repetitions of a document")
     return out
@@ -224,7 +227,7 @@ def _library() -> ctypes.CDLL | str:
     pointer, number = ctypes.c_void_p, ctypes.c_int64
     loaded.wuxing_quality.argtypes = [pointer, pointer, number, *[pointer] * 3, number, pointer, number, pointer]
     loaded.wuxing_quality.restype = None
-    loaded.wuxing_repetition.argtypes = [pointer, pointer, number, pointer, number, pointer]
+    loaded.wuxing_repetition.argtypes = [pointer, pointer, number, pointer, number, ctypes.c_int, pointer]
     loaded.wuxing_repetition.restype = ctypes.c_int
     return loaded
 

@@ -29,7 +29,7 @@ _CHARACTERS = {
 
 def _numbered(words: list[str], forms: bool) -> dict[str, int]:
     """Each form of a word with the word's number; capital forms too where the script has them beyond ASCII."""
-    numbered = {}
+    numbered: dict[str, int] = {}
     for number, word in enumerate(words):
         for form in word if forms else {word, word.capitalize()}:
             numbered.setdefault(form.encode().lower().decode(), number)

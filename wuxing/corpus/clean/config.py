@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from wuxing.core.step import Choice, Config
 
-PrivateKind = Literal["mail", "phone", "ip", "card", "id_cn", "key"]
-PRIVATE_KINDS: tuple[PrivateKind, ...] = ("mail", "phone", "ip", "card", "id_cn", "key")
+PrivateKind = Literal["mail", "phone", "ip", "card", "iban", "id_cn", "ssn_us", "plate_cn", "key"]
+PRIVATE_KINDS: tuple[PrivateKind, ...] = get_args(PrivateKind)
 
 
 class RepairConfig(Config):
@@ -32,6 +32,14 @@ class LanguageConfig(Config):
     """ISO 639 codes as fastText's lid.176 knows them: en, zh, ja, ...; all when left out."""
     min_confidence: float = Field(default=0.5, ge=0, le=1)
     """With `keep`: a document is dropped below this probability."""
+    min_confidence_of: dict[str, float] = {}
+    """Other bounds for single languages, such as `{ja: 0.8}`; each must be one that is kept."""
+
+    @model_validator(mode="after")
+    def _bounds(self) -> LanguageConfig:
+        for language in set(self.min_confidence_of) - set(self.keep or ()):
+            raise ValueError(f'min_confidence_of bounds "{language}", which keep does not name')
+        return self
 
 
 class QualityConfig(Config):
@@ -67,10 +75,14 @@ class RepetitionConfig(Config):
 
     min_words: int = Field(default=100, ge=0)
     """Shorter documents are judged by their lines only: a name said three times in 40 words is no sign of spam."""
-    max_duplicate_lines: float = 0.3
+    max_duplicate_lines: float = 0.30
     """Share of lines that stood before: `repeated_lines`."""
-    max_duplicate_line_characters: float = 0.2
+    max_duplicate_line_characters: float = 0.20
     """The same in characters: `repeated_lines`."""
+    max_duplicate_paragraphs: float = 0.30
+    """Share of paragraphs (between empty lines) that stood before: `repeated_paragraphs`."""
+    max_duplicate_paragraph_characters: float = 0.20
+    """The same in characters: `repeated_paragraphs`."""
     max_top_2gram: float = 0.20
     """Share of characters in the most frequent run of 2 words: `repeated_2gram`."""
     max_top_3gram: float = 0.18
@@ -78,16 +90,77 @@ class RepetitionConfig(Config):
     max_top_4gram: float = 0.16
     """The same of 4 words: `repeated_4gram`."""
     max_repeated_5gram: float = 0.15
-    """Share of words inside any run of 5 words that occurs twice: `repeated_5gram`."""
+    """Share of characters inside runs of 5 words that occurred before: `repeated_5gram`."""
+    max_repeated_6gram: float = 0.14
+    """The same for 6 words: `repeated_6gram`."""
+    max_repeated_7gram: float = 0.13
+    """The same for 7 words: `repeated_7gram`."""
+    max_repeated_8gram: float = 0.12
+    """The same for 8 words: `repeated_8gram`."""
+    max_repeated_9gram: float = 0.11
+    """The same for 9 words: `repeated_9gram`."""
     max_repeated_10gram: float = 0.10
     """The same for 10 words: `repeated_10gram`."""
+
+
+class FineWebConfig(Config):
+    """FineWeb's own rules on lines (Penedo et al. 2024, section 3.6), for pages from the web after `quality`."""
+
+    min_ended_lines: float = 0.12
+    """Smaller share of lines that end with a punctuation mark: `no_sentences`."""
+    max_short_lines: float = 0.67
+    """Larger share of short lines: `short_lines`."""
+    short_line_characters: int = Field(default=30, ge=0)
+    """A line is short up to here; a character of a script without spaces counts as three."""
+    max_duplicate_line_characters: float = 0.1
+    """Larger share of characters in lines that stood before: `repeated_lines`."""
+    max_newlines_per_word: float = 0.3
+    """More line ends per word: `too_many_lines`; words are characters in scripts without spaces."""
+
+
+class C4Config(Config):
+    """C4's rules (Raffel et al. 2020, section 2.2): bad lines go, then documents with a bad sign or too little left."""
+
+    terminal_marks: bool = True
+    """Lines that do not end in a full stop, a question or exclamation mark or a quotation mark go."""
+    min_line_words: int = Field(default=3, ge=0)
+    """Lines with fewer words go (characters in scripts without spaces)."""
+    max_word_characters: int = Field(default=1000, ge=1)
+    """Lines with a longer word go."""
+    line_phrases: tuple[str, ...] = (
+        *("javascript", "terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies"),
+        *("use cookies", "隐私政策", "隱私政策", "使用条款", "使用條款", "服务条款", "服務條款"),
+    )
+    """Lines that hold one of these go; ASCII letters match in either case."""
+    document_phrases: tuple[str, ...] = ("lorem ipsum", "{")
+    """Documents that hold one of these leave: `bad_phrase`."""
+    min_sentences: int = Field(default=5, ge=0)
+    """Documents with fewer sentences left: `too_few_sentences`."""
+
+    @field_validator("line_phrases", "document_phrases")
+    @classmethod
+    def _phrases(cls, phrases: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(phrases):
+            raise ValueError("an empty phrase stands in every line")
+        return phrases
 
 
 class PrivacyConfig(Config):
     """Replace private data by their kind, such as `<mail>`."""
 
     kinds: tuple[PrivateKind, ...] = PRIVATE_KINDS
-    """mail, phone, ip (not of the machine itself), card (with Luhn's digit), id_cn (with its check digit), key."""
+    """mail, phone, ip (not of the machine itself), card (Luhn's digit fits), iban (bank account; check digits fit),
+    id_cn (check digit fits), ssn_us, plate_cn (of a car), key (of an API, or a private key)."""
+    replacement: str = "<{kind}>"
+    """What is put in its place; `{kind}` becomes the kind."""
+
+    @field_validator("replacement")
+    @classmethod
+    def _replacement(cls, text: str) -> str:
+        left = text.replace("{kind}", "")
+        if "{" in left or "}" in left:
+            raise ValueError('replacement knows one placeholder, "{kind}"')
+        return text
 
 
 class CleanStep(Choice):
@@ -103,5 +176,9 @@ class CleanStep(Choice):
     """Drop documents by counted facts."""
     repetition: RepetitionConfig | None = None
     """Drop documents that repeat themselves."""
+    fineweb: FineWebConfig | None = None
+    """Drop documents by FineWeb's rules on lines."""
+    c4: C4Config | None = None
+    """Drop lines and documents by C4's rules."""
     privacy: PrivacyConfig | None = None
     """Replace private data by their kind."""

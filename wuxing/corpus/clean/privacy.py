@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from wuxing.core.context import Context
+from wuxing.core.error import UsageError
 from wuxing.corpus.clean.cleaner import Cleaned, Notes
 from wuxing.corpus.clean.config import PRIVATE_KINDS, PrivacyConfig, PrivateKind
 from wuxing.corpus.clean.text_cleaner import TextCleaner
@@ -53,6 +54,14 @@ def is_chinese_id(text: str) -> bool:
     return "10X98765432"[total % 11] == text[17].upper()
 
 
+def is_iban(text: str) -> bool:
+    """A bank account (ISO 13616): of a country that has them, of its length there, 1 modulo 97."""
+    account = text.replace(" ", "")
+    if IBAN_LENGTHS.get(account[:2]) != len(account):
+        return False
+    return int("".join(str(int(c, 36)) for c in account[4:] + account[:4])) % 97 == 1
+
+
 def is_public_address(text: str) -> bool:
     """An IP address that is not the machine's own (loopback) or none at all (unspecified, broadcast)."""
     try:
@@ -88,6 +97,18 @@ _CHINA_MOBILE = r"(?<![\w.-])(?:86[ -]?)?1[3-9]\d[ -]?\d{4}[ -]?\d{4}(?![\w-]|\.
 _CHINA_FIXED = r"(?<![\w.-])0\d{2,3}-\d{7,8}(?![\w-])"
 _NORTH_AMERICA = r"(?<![\w.-])(?:1[ .-])?(?:\([2-9]\d\d\) ?|[2-9]\d\d[.-])[2-9]\d\d[ .-]\d{4}(?![\w-]|\.\d)"
 
+_IBAN = r"(?<![\w-])[A-Z]{2}\d{2}(?:[A-Z0-9]{11,30}|(?: [A-Z0-9]{4}){2,7}(?: [A-Z0-9]{1,3})?)(?![\w-])"
+_SSN = r"(?<![\w.-])(?!000|666|9)\d{3}-(?!00)\d\d-(?!0000)\d{4}(?![\w-]|\.\d)"
+_PROVINCES = "京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼"
+_PLATE = f"(?<![A-Za-z])[{_PROVINCES}][A-HJ-NP-Z][·•]?(?:(?=[A-Z]*[0-9])[A-HJ-NP-Z0-9]{{5,6}})(?![A-Za-z0-9])"
+_IBANS = """15 NO;16 BE;18 DK FI FO GL NL;19 MK SI;20 AT BA EE KZ LT LU XK;21 CH HR LI LV
+22 BG BH CR DE GB GE IE ME RS;23 AE GI IL IQ TL OM;24 AD CZ ES MD PK RO SA SE SK TN VG;25 LY PT ST;26 IS TR
+27 BI FR GR IT MC SM MR DJ;28 AL AZ BY CY DO GT HU LB PL SV NI;29 BR EG PS QA UA;30 JO KW MU;31 MT SC;32 LC;33 RU"""
+IBAN_LENGTHS = {
+    country: int(row[:2]) for line in _IBANS.split("\n") for row in line.split(";") for country in row[3:].split()
+}
+"""Characters of an account's number by country (IBAN registry)."""
+
 RULES: dict[PrivateKind, tuple[Rule, ...]] = {
     "key": (
         Rule(re.compile(_PRIVATE_KEY, re.S)),
@@ -102,8 +123,11 @@ RULES: dict[PrivateKind, tuple[Rule, ...]] = {
     ),
     "mail": (Rule(re.compile(_MAIL)),),
     "id_cn": (Rule(re.compile(r"(?<![\w.-])[1-9]\d{16}[\dXx](?![\w-])", re.A), is_chinese_id),),
+    "iban": (Rule(re.compile(_IBAN, re.A), is_iban),),
     "card": (Rule(re.compile(_CARD, re.A), is_card),),
     "ip": (Rule(re.compile(_IPV4, re.A), is_public_address), Rule(re.compile(_IPV6), is_long_ipv6)),
+    "ssn_us": (Rule(re.compile(_SSN, re.A)),),
+    "plate_cn": (Rule(re.compile(_PLATE)),),
     "phone": (
         Rule(re.compile(_ABROAD, re.A), is_phone),
         Rule(re.compile(_CHINA_MOBILE, re.A)),
@@ -119,6 +143,9 @@ _KEYS = re.compile("PRIVATE KEY|[spr]k[-_]|AKIA|ASIA|gh[pousr]_|github_pat_|AIza
 _HINTS: dict[PrivateKind, Callable[[str], object]] = {
     "key": _KEYS,
     "mail": lambda text: "@" in text,
+    "iban": _DIGITS,
+    "ssn_us": _DIGITS,
+    "plate_cn": re.compile(f"[{_PROVINCES}][A-Z]").search,
     "id_cn": _DIGITS,
     "card": _DIGITS,
     "ip": lambda text: text.count(".") >= 3 or text.count(":") >= 2,
@@ -130,9 +157,10 @@ _HINTS: dict[PrivateKind, Callable[[str], object]] = {
 class Privacy(TextCleaner):
     """Replaces each finding by `<kind>` and counts it."""
 
-    def __init__(self, kinds: tuple[PrivateKind, ...] = PRIVATE_KINDS):
+    def __init__(self, kinds: tuple[PrivateKind, ...] = PRIVATE_KINDS, replacement: str = "<{kind}>"):
         super().__init__()
         self.kinds = kinds
+        self.replacement = replacement
         self._rules = [(kind, _HINTS[kind], RULES[kind]) for kind in RULES if kind in kinds]
 
     def clean(self, values: pyarrow.Array, notes: Notes) -> Cleaned:
@@ -155,9 +183,15 @@ class Privacy(TextCleaner):
         if valid is not None and not valid(match[0]):
             return match[0]
         self.found[kind] += 1
-        return f"<{kind}>"
+        return self.replacement.replace("{kind}", kind)
 
 
 def build(config: PrivacyConfig, context: Context, fitted: Path | None = None) -> Privacy:
     """The step for a recipe."""
-    return Privacy(config.kinds)
+    for kind in config.kinds:
+        put = config.replacement.replace("{kind}", kind)
+        if Privacy(config.kinds).change(put) != put:
+            raise UsageError(
+                f'privacy.replacement: "{put}" looks like private data itself', 'Write something like "<{kind}>"'
+            )
+    return Privacy(config.kinds, config.replacement)
