@@ -84,6 +84,8 @@ class Sequence:
 class Poisoned:
     """Next-token loss that is infinite for one label: a fault planted in the data."""
 
+    figures = NextToken().figures
+
     def count(self, batch: Batch) -> Tensor:
         return NextToken().count(batch)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,6 +35,7 @@ def run(
     changes: Set = None,
     accept: Annotated[str | None, typer.Option(help="Go on although evidence failed; the reason is recorded.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or auto.")] = "auto",
+    processes: Annotated[int, typer.Option(help="Processes that train one model together.", min=1)] = 1,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
@@ -41,8 +43,13 @@ def run(
     from wuxing.commands import show
     from wuxing.core.run import run as run_recipe
 
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and os.environ.get("RANK", "0") != "0":
+        from wuxing.train.together import main as follow
+
+        return follow()  # torchrun started several of us: only the first runs the recipe
     store = open_store(home)
     context = open_context(store, quiet=as_json, device=device)
+    context.processes = processes
     loaded = _load(recipe, changes)
     steps = len(loaded.needed_for(step))
     context.progress.say(f"{loaded.name}: {steps} step{'s' if steps > 1 else ''}, store {store.home}")
@@ -51,17 +58,23 @@ def run(
         if not as_json:
             show.console().print(line)
 
-    outcome = run_recipe(
-        loaded,
-        store,
-        context,
-        step,
-        accept,
-        begin=lambda decision: (
-            context.progress.say(f"… {decision.step.step}: {decision.reason}") if decision.verdict != "reuse" else None
-        ),
-        end=lambda made: watch(show.made_line(made)),
-    )
+    try:
+        outcome = run_recipe(
+            loaded,
+            store,
+            context,
+            step,
+            accept,
+            begin=lambda decision: (
+                context.progress.say(f"… {decision.step.step}: {decision.reason}")
+                if decision.verdict != "reuse"
+                else None
+            ),
+            end=lambda made: watch(show.made_line(made)),
+        )
+    finally:
+        if context.team is not None:
+            context.team.close()
     value = {
         "made": [made.to_json() for made in outcome.made],
         "refused": outcome.refused,

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from wuxing.core.error import Interrupted
 from wuxing.core.progress import Progress
@@ -70,6 +71,10 @@ class Context:
     progress: Progress = field(default_factory=Progress)
     stop: StopSignal = field(default_factory=StopSignal)
     cache: Path | None = None
+    processes: int = 1
+    """Processes that train one model together, this one included."""
+    team: Any = None
+    """Those processes (`compute.team.Team`), once they were needed."""
 
     @property
     def cache_directory(self) -> Path:

@@ -36,6 +36,11 @@ class Grpo(Config):
     kl: float = Field(default=0.0, ge=0)
     """Weight of the k3 estimate of KL(policy, start model); larger stays nearer to where training started."""
 
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """Explained at `__call__`."""
+        return ("entropy", "clipped", "mismatch", *(("kl_start",) if self.kl else ()))
+
     def count(self, batch: Batch) -> Tensor:
         """The reply tokens."""
         return (batch.labels_BT >= 0).sum()

@@ -26,6 +26,11 @@ class NextToken(Config):
     z_weight: float = Field(default=0.0, ge=0)
     """Weight of the squared log partition; larger keeps the logits nearer to zero (1e-4 is usual)."""
 
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """Explained at `__call__`."""
+        return ("nats", "correct")
+
     def count(self, batch: Batch) -> Tensor:
         """The labels that teach."""
         return (batch.labels_BT >= 0).sum()

@@ -40,6 +40,11 @@ class Loss:
 class Objective(Protocol):
     """Pure: the same model and batch give the same loss."""
 
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """The names of `Loss.sums`, the same for every batch: a rank without a label to learn from reports zeros."""
+        ...
+
     def count(self, batch: Batch) -> Tensor:
         """What the sum is divided by, known before the forward pass: usually the labels that teach (int64 scalar)."""
         ...

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed
 
+from wuxing.compute import team
 from wuxing.core.artifact import Artifact
 from wuxing.core.error import RefusedError, WuxingError
 from wuxing.core.file import read_json
@@ -78,8 +78,7 @@ def assemble(
     packings = {name: _packing(config, parents[f"data.{name}"], "train", tokenizer) for name in config.data or {}}
     assert config.batch_tokens is not None and config.data is not None and config.objective.next_token is not None
     step_rows = config.batch_tokens // config.length_tokens
-    rank, ranks = _rank()
-    source = PackedSource(packings, config.data, seed, step_rows, piece_rows, rank, ranks)
+    source = PackedSource(packings, config.data, seed, step_rows, piece_rows, team.rank(), team.ranks())
     held_out = {
         name: _packing(config, parents[f"data.{name}"], "validation", tokenizer, whole=True) for name in config.data
     }
@@ -111,7 +110,6 @@ def _reinforced(
     assert config.rollout is not None and config.objective.grpo is not None
     task, rollout = load_task(parents["task"].path), config.rollout
     rows = rollout.prompts * rollout.group
-    rank, ranks = _rank()
     source = Rollouts(
         engine=Engine(network, max_rows=rows, max_tokens=config.length_tokens),
         task=task,
@@ -123,8 +121,8 @@ def _reinforced(
         log=rollouts,
         reference=copy.deepcopy(network).requires_grad_(False) if config.objective.grpo.kl else None,
         precision=precision,
-        rank=rank,
-        ranks=ranks,
+        rank=team.rank(),
+        ranks=team.ranks(),
     )
     examples = task.examples("validation")[: config.validation.prompts]
     if not examples:
@@ -166,9 +164,3 @@ def _packing(
     return pack(
         open_tokens(tokens.path, split), config.length_tokens, config.whole_documents if whole is None else whole
     )
-
-
-def _rank() -> tuple[int, int]:
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return 0, 1

@@ -11,7 +11,9 @@ from typing import Any
 
 import torch
 
+from wuxing.compute import team
 from wuxing.compute.device import pick_device, pick_precision
+from wuxing.compute.team import Team
 from wuxing.core.artifact import Artifact
 from wuxing.core.context import Context
 from wuxing.core.digest import digest_of_file
@@ -32,6 +34,7 @@ from wuxing.train.law import learning_rate
 from wuxing.train.memory import Watch, refuse_without_memory
 from wuxing.train.numerics import cut_difference, pack_difference
 from wuxing.train.run import ROLLOUTS, Run
+from wuxing.train.together import job_of, lead_of, own_device
 from wuxing.train.trainer import Trainer
 
 FINISHED = "finished.json"
@@ -50,21 +53,52 @@ class Setting:
 
 
 def make_model(config: ModelConfig, parents: Mapping[str, Artifact], draft: Draft, context: Context) -> None:
-    """Train, or go on training, and write the artifact."""
+    """Train, or go on training, and write the artifact; with several processes, as their lead."""
     if _finished_before(draft):
         return
-    setting = Setting(config, parents, draft, context, pick_device(context.device), time.monotonic())
+    processes = lead_of(context)
+    if processes is None:
+        with _threads(_threads_of(draft, context, 1)):
+            _write(*_train(config, parents, draft, context, pick_device(context.device)))
+        return
+    processes.give(job_of(config, parents, draft, context))
+    device = own_device(context.device)
+    with _threads(_threads_of(draft, context, processes.ranks)), processes.working(device):
+        trained = _train(config, parents, draft, context, device)
+        _write(*trained)
+
+
+def follow_model(
+    config: ModelConfig, parents: Mapping[str, Artifact], draft: Draft, context: Context, processes: Team
+) -> None:
+    """This process's share of a model that another one leads."""
+    device = own_device(context.device)
+    with _threads(_threads_of(draft, context, processes.ranks)), processes.working(device):
+        _train(config, parents, draft, context, device)
+
+
+def _threads_of(draft: Draft, context: Context, processes: int) -> int:
     earlier = Start.read(draft.path)
-    threads = earlier.threads if earlier else max(1, min(context.workers, torch.get_num_threads()))
-    with _threads(threads):
-        torch.manual_seed(draft.seed)
-        watch = Watch()
-        start = earlier or _decide(setting, threads)
-        run = _run(setting, start, watch)
-        run.resume()
-        _warn_of_another_machine(start, setting)
-        run.finish()
-        _write(setting, start, run)
+    return earlier.threads if earlier else max(1, min(context.workers, torch.get_num_threads()) // processes)
+
+
+def _train(
+    config: ModelConfig, parents: Mapping[str, Artifact], draft: Draft, context: Context, device: torch.device
+) -> tuple[Setting, Start, Run]:
+    setting = Setting(config, parents, draft, context, device, time.monotonic())
+    torch.manual_seed(draft.seed)
+    watch = Watch()
+    known = team.from_lead(lambda: _as_json(Start.read(draft.path)))
+    start = Start(**known) if known else _decide(setting, torch.get_num_threads())
+    run = _run(setting, start, watch)
+    run.resume()
+    _warn_of_another_machine(start, setting)
+    run.finish()
+    return setting, start, run
+
+
+def _as_json(start: Start | None) -> dict[str, Any]:
+    return asdict(start) if start else {}
 
 
 def _decide(setting: Setting, threads: int) -> Start:
@@ -108,8 +142,11 @@ def _decide(setting: Setting, threads: int) -> Start:
         planned_bytes=planned_bytes,
         checks=checks,
     )
-    start.write(draft.path)
-    say(f"{draft.name}: {steps:,} steps of {parts.step_positions:,} positions, {start.precision} on {threads} threads")
+    start = Start(**team.from_lead(lambda: asdict(start)))
+    if team.rank() == 0:
+        start.write(draft.path)
+    where = f"{threads} threads" + (f" of each of {team.ranks()} processes" if team.ranks() > 1 else "")
+    say(f"{draft.name}: {start.steps:,} steps of {parts.step_positions:,} positions, {start.precision} on {where}")
     return start
 
 

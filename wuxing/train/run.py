@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+from wuxing.compute import team
 from wuxing.core.context import Context
 from wuxing.core.error import WuxingError
 from wuxing.core.file import append_line, read_lines, write_text
@@ -62,17 +63,28 @@ class Run:
 
     def resume(self) -> bool:
         """Take up the newest whole checkpoint; False when there is none."""
-        checkpoint = self.checkpoints.latest(self.context.progress.say)
-        if checkpoint is not None:
+        checkpoint = self.checkpoints.latest(self.context.progress.say) if self.leads else None
+        found = bool(team.from_lead(lambda: checkpoint is not None))
+        if found:
             self._take_up(checkpoint)
             self.context.progress.say(f"{self.name}: going on after step {self.trainer.done} of {self.trainer.steps}")
-        for name in (LOG, ROLLOUTS):
-            forget_after(self.directory / name, self.trainer.done if checkpoint else -1)
-        return checkpoint is not None
+        self._forget_after(self.trainer.done if found else -1)
+        return found
 
-    def _take_up(self, checkpoint: Checkpoint) -> None:
-        state = checkpoint.state
-        self.trainer.load(checkpoint.tensors, state)
+    @property
+    def leads(self) -> bool:
+        """Whether this process keeps the log and the checkpoints."""
+        return team.rank() == 0
+
+    def _forget_after(self, step: int) -> None:
+        for name in (LOG, ROLLOUTS) if self.leads else ():
+            forget_after(self.directory / name, step)
+
+    def _take_up(self, checkpoint: Checkpoint | None) -> None:
+        """Go on from the lead's checkpoint, on every rank."""
+        state = team.from_lead(lambda: checkpoint.state if checkpoint else {})
+        groups = checkpoint.tensors if checkpoint else {"model": {}, "optimizer": {}}
+        self.trainer.load({name: team.tensors_from_lead(groups[name]) for name in ("model", "optimizer")}, state)
         self.history, self.best_step = state["history"], state["best_step"]
         self.spikes, self.seconds = state["spikes"], state["seconds"]
         self.rewinds, self.losses = state["rewinds"], state["losses"]
@@ -98,10 +110,13 @@ class Run:
                 now = time.monotonic()
                 self.seconds = before + now - started
                 last = bool(self.ended)
-                if last or self.context.stop.requested or now - saved >= self.save_every_seconds or self._worth_saving:
+                due = self.leads and now - saved >= self.save_every_seconds
+                stop, due = team.any_of([self.context.stop.requested, due])
+                if last or stop or due or self._worth_saving:
                     self.save()
                     saved = time.monotonic()
-                if self.context.stop.requested and not last:
+                if stop and not last:
+                    self.context.stop.request()
                     self.checkpoints.wait()
                     self.context.stop.leave(f"{self.name} saved a checkpoint at step {trainer.done}")
         self.checkpoints.wait()
@@ -140,14 +155,14 @@ class Run:
             )
         behind = dict(trainer.source.state_dict())
         mark = (report.step - 1) // guard.rewind_steps * guard.rewind_steps
-        self._take_up(self.checkpoints.load(mark))
+        self._take_up(self.checkpoints.load(mark) if self.leads else None)
         trainer.source.load_state_dict(behind)
         self.rewinds = rewinds
-        for name in (LOG, ROLLOUTS):
-            forget_after(self.directory / name, mark)
-        append_line(self.directory / LOG, {"step": mark, "rewound": rewinds[-1]})
+        self._forget_after(mark)
+        self._log({"step": mark, "rewound": rewinds[-1]})
         self.save()
-        self.checkpoints.forget_after(mark)
+        if self.leads:
+            self.checkpoints.forget_after(mark)
         self.context.progress.say(f"{self.name}: back to step {mark}, past the samples that made the loss leap")
 
     @property
@@ -172,12 +187,16 @@ class Run:
         with self.trainer.judged() as network:
             figures = self.validate(network)
         self.history.append({"step": self.trainer.done, **{name: round(v, 6) for name, v in figures.items()}})
-        append_line(self.directory / LOG, {"step": self.trainer.done, "validation": figures})
+        self._log({"step": self.trainer.done, "validation": figures})
         metric = self.validate.metric
         self.trainer.measured.append(self._sign * figures[metric])
         self._call_overfitting()
         choose: Callable[..., dict[str, Any]] = min if self.validate.lower_is_better else max
         self.best_step = int(choose(self.history, key=lambda line: line[metric])["step"])
+
+    def _log(self, line: dict[str, Any]) -> None:
+        if self.leads:
+            append_line(self.directory / LOG, line)
 
     def _call_overfitting(self) -> None:
         """Say early that the model learns its data by heart."""
@@ -190,6 +209,8 @@ class Run:
 
     def save(self) -> None:
         """Begin to write a checkpoint of this moment."""
+        if not self.leads:
+            return
         started = time.monotonic()
         state = {
             **self.trainer.state(),
@@ -225,7 +246,7 @@ class Run:
             line["spike"] = report.spike
             shown = ", ".join(report.spike[:4])
             self.context.progress.say(f"{self.name}: loss {report.loss:.3g} leapt at step {report.step}: {shown}")
-        append_line(self.directory / LOG, line)
+        self._log(line)
         bar.set(report.step)
         bar.note(self._note(line))
 

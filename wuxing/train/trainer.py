@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch.distributed
 from torch import Tensor
 
+from wuxing.compute import team
 from wuxing.core.error import WuxingError
 from wuxing.data.batch import Batch, BatchSource
 from wuxing.model.network import Network
@@ -96,6 +96,7 @@ class Trainer:
         if not (math.isfinite(loss) and math.isfinite(norm)):
             self.optimizer.zero()
             what = "loss" if not math.isfinite(loss) else "gradient"
+            samples = _of_all_ranks(samples)
             raise WuxingError(
                 f"the {what} of step {self.done} is not finite; the weights of step {self.done} were not changed. "
                 f"Samples {_some(samples)}: {_some(self._records(samples))}",
@@ -114,8 +115,8 @@ class Trainer:
                 self.average.update(self.optimizer.named, self.done + 1)
         self.optimizer.zero()
         self._note(loss, "nats" in sums)
-        spike = self._records(samples) if leapt else []
-        positions = _reduced(sum(int((piece.documents_BT >= 0).sum()) for piece in pieces))
+        spike = self._records(_of_all_ranks(samples)) if leapt else []
+        positions = int(team.summed([sum(int((piece.documents_BT >= 0).sum()) for piece in pieces)])[0])
         self.done, self.positions = self.done + 1, self.positions + positions
         self.taught, self.skips = self.taught + count * (not skipped), self.skips + skipped
         figures = {**self.source.figures, **{name: value / count for name, value in sums.items()}}
@@ -125,7 +126,7 @@ class Trainer:
     def gradients(self, pieces: list[Batch]) -> tuple[float, int, dict[str, float]]:
         """Leave the gradient of a step in the parameters; returns (loss, count, the objective's sums)."""
         counts = [int(self.objective.count(piece)) for piece in pieces]
-        count = _reduced(sum(counts))
+        count = int(team.summed([sum(counts)])[0])
         if count == 0:
             samples = [sample for piece in pieces for sample in piece.sample_ids]
             raise WuxingError(
@@ -133,7 +134,8 @@ class Trainer:
                 f"Samples {_some(samples)}: {_some(self._records(samples))}",
                 "Take these records out of data, or raise length_tokens if their replies were cut off",
             )
-        sums: dict[str, Tensor] = {}
+        zero = torch.zeros((), dtype=torch.float64, device=self.network.device)
+        sums = dict.fromkeys(self.objective.figures, zero)
         total = torch.zeros((), dtype=torch.float64, device=self.network.device)
         for piece, taught in zip(pieces, counts, strict=True):
             if not taught:
@@ -143,26 +145,23 @@ class Trainer:
             (loss.sum / count).backward()
             total += loss.sum.detach()
             for name, value in loss.sums.items():
-                sums[name] = sums.get(name, torch.zeros_like(total)) + value.detach()
-        if _ranks() > 1:
-            self._reduce(total, sums)
-        return float(total) / count, count, {name: float(value) for name, value in sums.items()}
+                sums[name] = sums[name] + value.detach()
+        whole = team.summed([float(total), *(float(value) for value in sums.values())])
+        if team.ranks() > 1:
+            self._reduce()
+        return whole[0] / count, count, dict(zip(sums, whole[1:], strict=True))
 
     def autocast(self) -> torch.autocast:
         """Products in the run's precision, masters in fp32."""
         return torch.autocast(self.network.device.type, self.precision, enabled=self.precision != torch.float32)
 
-    def _reduce(self, total: Tensor, sums: dict[str, Tensor]) -> None:
-        """Add up losses, figures and gradients of all ranks."""
-        for name in sorted(sums):
-            torch.distributed.all_reduce(sums[name])
-        torch.distributed.all_reduce(total)
-        for parameter in self.optimizer.named.values():
-            if not parameter.requires_grad:
-                continue
+    def _reduce(self) -> None:
+        """Add up the gradients of all ranks."""
+        learning = [parameter for parameter in self.optimizer.named.values() if parameter.requires_grad]
+        for parameter in learning:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-            torch.distributed.all_reduce(parameter.grad)
+        team.add_up([parameter.grad for parameter in learning if parameter.grad is not None])
 
     def _norm(self) -> float:
         gradients = [p.grad for p in self.optimizer.named.values() if p.grad is not None]
@@ -243,18 +242,9 @@ class Trainer:
         self.source.load_state_dict(state["source"])
 
 
-def _ranks() -> int:
-    ready = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return torch.distributed.get_world_size() if ready else 1
-
-
-def _reduced(value: int) -> int:
-    """The sum over all ranks."""
-    if _ranks() == 1:
-        return value
-    tensor = torch.tensor(value, dtype=torch.int64)
-    torch.distributed.all_reduce(tensor)
-    return int(tensor)
+def _of_all_ranks(samples: list[int]) -> list[int]:
+    """The samples of a step on all ranks, in the order of the plan."""
+    return sorted(sample for part in team.of_everyone(samples) for sample in part)
 
 
 def _some(values: list[Any], limit: int = 8) -> str:

@@ -9,11 +9,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from wuxing.compute import team
 from wuxing.data.batch import IGNORED, Batch
 from wuxing.data.packing import Packing
 from wuxing.data.source import in_order
@@ -75,13 +77,15 @@ class BitsPerByte:
     def _measure(self, network: Network, packing: Packing) -> tuple[float, int]:
         nats, size = 0.0, 0
         rows = max(1, self.tokens // self.length)
-        for batch in in_order(packing, max(1, ROWS_AT_ONCE_TOKENS // self.length), rows):
+        batches = in_order(packing, max(1, ROWS_AT_ONCE_TOKENS // self.length), rows)
+        for batch in islice(batches, team.rank(), None, team.ranks()):
             counted, held = self._without_special(batch)
             if held:
                 with torch.autocast(network.device.type, self.precision, enabled=self.precision != torch.float32):
                     loss = NextToken()(network, counted.to(network.device))
                 nats, size = nats + float(loss.sum), size + held
-        return nats, size
+        nats, whole = team.summed([nats, size])
+        return nats, int(whole)
 
     def _without_special(self, batch: Batch) -> tuple[Batch, int]:
         sizes_BT = self.bytes_of_id[batch.labels_BT.clamp(min=0)] * (batch.labels_BT >= 0)
@@ -113,12 +117,13 @@ class TaskAccuracy:
                 temperature=0.0,
                 stop_tokens=ends,
             )
-            for example in self.examples
+            for example in self.examples[team.rank() :: team.ranks()]
         ]
-        longest = max(len(request.tokens) for request in requests) + self.reply_tokens
+        longest = max((len(request.tokens) for request in requests), default=0) + self.reply_tokens
         engine = Engine(network, max_rows=self.rows, max_tokens=min(longest, network.max_positions))
         correct = tokens = 0.0
         for reply in engine.generate(requests):
             correct += self.task.score(by_id[reply.id], self.tokenizer.decode(reply.tokens))["correct"]
             tokens += len(reply.tokens)
-        return {self.metric: correct / len(requests), "reply_tokens": tokens / len(requests)}
+        correct, tokens = team.summed([correct, tokens])
+        return {self.metric: correct / len(self.examples), "reply_tokens": tokens / len(self.examples)}

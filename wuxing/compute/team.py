@@ -1,0 +1,270 @@
+"""Several processes that train one network: who they are, what they share, and who of them is gone.
+
+The lead (rank 0) runs the recipe.  The others follow: they wait for jobs and do their share of each.  Processes meet in
+a TCP store; tensors go through torch.distributed (NCCL between GPUs, gloo between CPUs).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from wuxing.core.error import WuxingError
+
+BEAT_SECONDS = 1.0
+SILENT_SECONDS = 4.0
+"""A process that has not been heard of for so long is called gone, once something has failed."""
+BUCKET_BYTES = 32 << 20
+"""Gradients travel in parcels of this size: small ones cost a round each, a single one would hold everything twice."""
+
+
+@dataclass
+class Team:
+    """This process's place among `ranks`."""
+
+    rank: int
+    ranks: int
+    address: str
+    port: int
+    timeout_seconds: float = 120.0
+    """How long a collective may wait for another process before it counts as lost."""
+    followers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    _jobs: int = 0
+
+    def __post_init__(self) -> None:
+        hosts = self.rank == 0 and not _agent_holds_store()
+        wait = timedelta(seconds=max(60.0, self.timeout_seconds))
+        options: dict[str, Any] = {"wait_for_workers": False, "timeout": wait}
+        self.store = dist.TCPStore(self.address, self.port, is_master=hosts, **options)
+        self._beats = dist.TCPStore(self.address, self.port, is_master=False, **options)
+        self._beats.set(f"place/{self.rank}", f"{platform.node() or 'this host'}, process {os.getpid()}")
+        self._over = threading.Event()
+        threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
+
+    def _beat(self) -> None:
+        number = 0
+        while not self._over.wait(BEAT_SECONDS if number else 0.0):
+            number += 1
+            try:
+                self._beats.set(f"beat/{self.rank}", str(number))
+            except (RuntimeError, OSError):  # the lead is gone: the next collective will say so
+                return
+
+    def give(self, job: Mapping[str, Any]) -> None:
+        """The lead: hand a job, as JSON, to the others."""
+        self._jobs += 1
+        self.store.set(f"job/{self._jobs}", json.dumps(job))
+
+    def take(self) -> dict[str, Any]:
+        """The others: wait for the next job, as long as the lead lives."""
+        self._jobs += 1
+        key, alone = f"job/{self._jobs}", os.getppid()
+        while True:
+            try:
+                if self.store.check([key]):
+                    job: dict[str, Any] = json.loads(self.store.get(key))
+                    return job
+            except (RuntimeError, OSError) as error:
+                raise WuxingError(f"rank 0 at {self.address} is gone", "Start all processes again") from error
+            if os.getppid() != alone:
+                raise WuxingError("the process that started this one is gone", "Start all processes again")
+            time.sleep(0.1)
+
+    @contextmanager
+    def working(self, device: torch.device) -> Iterator[None]:
+        """A process group for one job.  A process that is gone ends it as a WuxingError that names rank and place."""
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        try:
+            dist.init_process_group(
+                backend,
+                store=dist.PrefixStore(f"group/{self._jobs}", self.store),
+                rank=self.rank,
+                world_size=self.ranks,
+                timeout=timedelta(seconds=self.timeout_seconds),
+            )
+            yield
+        except (RuntimeError, dist.DistError) as error:
+            if not isinstance(error, dist.DistError) and not _is_lost_connection(error):
+                raise
+            raise WuxingError(
+                f"training stopped: {self._who_is_gone()}", "Type the same command again: it goes on from the last save"
+            ) from error
+        finally:
+            if dist.is_initialized():
+                dist.destroy_process_group()
+
+    def _who_is_gone(self) -> str:
+        """The ranks that have fallen silent, with their places."""
+        try:
+            before = {rank: self._read(f"beat/{rank}") for rank in range(self.ranks)}
+            time.sleep(SILENT_SECONDS)
+            silent = [rank for rank, beat in before.items() if self._read(f"beat/{rank}") == beat]
+            gone = [f"rank {rank} ({self._read(f'place/{rank}')})" for rank in silent if rank != self.rank]
+            for rank in range(self.ranks):
+                if self._beats.check([f"failed/{rank}"]):
+                    place = self._read(f"place/{rank}")
+                    return f"rank {rank} ({place}) failed: {self._read(f'failed/{rank}')}"
+        except (RuntimeError, OSError):
+            return f"rank 0 ({self.address}) is gone or cannot be reached"
+        return f"{' and '.join(gone)} is gone or cannot be reached" if gone else "the connection between ranks was lost"
+
+    def fail(self, error: BaseException) -> None:
+        """Leave word of what ended this process, for the lead to tell."""
+        self._beats.set(f"failed/{self.rank}", " ".join(str(error).split())[:500] or type(error).__name__)
+
+    def _read(self, key: str) -> str:
+        found = self._beats.get(key) if self._beats.check([key]) else b"never seen"
+        return found.decode()
+
+    def close(self) -> None:
+        """The lead: tell the others that there is nothing more, and wait for those it started."""
+        if self.rank == 0:
+            self.give({"end": True})
+        for process in self.followers:
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        self._over.set()
+
+
+def _agent_holds_store() -> bool:
+    """torchrun keeps the store in its own process."""
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+
+
+def _is_lost_connection(error: BaseException) -> bool:
+    """Whether a RuntimeError comes from gloo or the store, which have no class of their own for a lost peer."""
+    text = str(error).lower()
+    signs = ("gloo", "connection", "timed out", "timeout", "broken pipe", "socket", "peer", "nccl", "recv", "rank")
+    return any(sign in text for sign in signs)
+
+
+def from_environment() -> Team | None:
+    """The place that torchrun (or whoever sets RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT) gave this process."""
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    if ranks < 2:
+        return None
+    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if missing:
+        raise WuxingError(f"WORLD_SIZE is {ranks}, but {missing[0]} is not set", "Start it with torchrun")
+    timeout = float(os.environ.get("WUXING_TIMEOUT_SECONDS", "120"))
+    rank, port = int(os.environ["RANK"]), int(os.environ["MASTER_PORT"])
+    return Team(rank, ranks, os.environ["MASTER_ADDR"], port, timeout)
+
+
+def start_followers(processes: int, command: list[str], timeout_seconds: float = 120.0) -> Team:
+    """This process as the lead of `processes` on this host; the others run `command`."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = int(free.getsockname()[1])
+    team = Team(0, processes, "127.0.0.1", port, timeout_seconds)
+    for rank in range(1, processes):
+        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "MASTER_ADDR": "127.0.0.1"}
+        place |= {"MASTER_PORT": port, "WUXING_TIMEOUT_SECONDS": timeout_seconds}
+        environment = {**os.environ, **{name: str(value) for name, value in place.items()}}
+        team.followers.append(subprocess.Popen([sys.executable, *command], env=environment))
+    return team
+
+
+def rank() -> int:
+    """This process's number; 0 when it works alone."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def ranks() -> int:
+    """How many processes work together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def summed(values: list[float]) -> list[float]:
+    """Sums over all ranks, in fp64."""
+    if ranks() == 1:
+        return values
+    tensor = torch.tensor(values, dtype=torch.float64)
+    dist.all_reduce(tensor)
+    return [float(value) for value in tensor]
+
+
+def any_of(flags: list[bool]) -> list[bool]:
+    """Whether any rank says so."""
+    if ranks() == 1:
+        return flags
+    tensor = torch.tensor(flags, dtype=torch.int32)
+    dist.all_reduce(tensor, dist.ReduceOp.MAX)
+    return [bool(value) for value in tensor]
+
+
+def from_lead(make: Callable[[], Any]) -> Any:
+    """What the lead's `make` gives, as JSON, on every rank; the others do not call it."""
+    if ranks() == 1:
+        return make()
+    raw = json.dumps(make()).encode() if rank() == 0 else b""
+    size = torch.tensor(len(raw), dtype=torch.int64)
+    dist.broadcast(size, 0)
+    content = torch.zeros(int(size), dtype=torch.uint8)
+    if rank() == 0:
+        content.copy_(torch.frombuffer(bytearray(raw), dtype=torch.uint8))
+    dist.broadcast(content, 0)
+    return json.loads(content.numpy().tobytes())
+
+
+def of_everyone(value: Any) -> list[Any]:
+    """Each rank's value, as JSON, in the order of the ranks."""
+    if ranks() == 1:
+        return [value]
+    raw = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+    sizes = [torch.tensor(0, dtype=torch.int64) for _ in range(ranks())]
+    dist.all_gather(sizes, torch.tensor(len(raw), dtype=torch.int64))
+    longest = int(max(sizes))
+    parts = [torch.zeros(longest, dtype=torch.uint8) for _ in sizes]
+    dist.all_gather(parts, torch.cat([raw, torch.zeros(longest - len(raw), dtype=torch.uint8)]))
+    return [json.loads(part[: int(size)].numpy().tobytes()) for part, size in zip(parts, sizes, strict=True)]
+
+
+def tensors_from_lead(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The lead's tensors, on every rank, by name and on the CPU; the others give none."""
+    shapes = from_lead(lambda: {name: [str(t.dtype)[6:], list(t.shape)] for name, t in tensors.items()})
+    if ranks() == 1:
+        return dict(tensors)
+    found = {}
+    for name, (dtype, shape) in shapes.items():
+        mine = tensors[name].cpu().contiguous() if rank() == 0 else torch.empty(shape, dtype=getattr(torch, dtype))
+        dist.broadcast(mine, 0)
+        found[name] = mine
+    return found
+
+
+def add_up(gradients: list[Tensor]) -> None:
+    """Sum tensors over all ranks, in place, in parcels that travel while the next is packed."""
+    parcels: list[tuple[list[Tensor], Tensor, Any]] = []
+    waiting: list[Tensor] = []
+    for gradient in [*gradients, None]:
+        full = sum(tensor.nbytes for tensor in waiting) >= BUCKET_BYTES
+        if waiting and (gradient is None or full or gradient.dtype != waiting[0].dtype):
+            flat = torch.cat([tensor.flatten() for tensor in waiting])
+            parcels.append((waiting, flat, dist.all_reduce(flat, async_op=True)))
+            waiting = []
+        if gradient is not None:
+            waiting.append(gradient)
+    for members, flat, work in parcels:
+        work.wait()
+        for tensor, part in zip(members, flat.split([tensor.numel() for tensor in members]), strict=True):
+            tensor.copy_(part.view_as(tensor))
