@@ -1,6 +1,7 @@
-"""Perceptual hashes: 64 bits that change little when a picture or a sound is re-encoded, resized or made louder.
+"""Perceptual signatures: 72 bytes that change little when a picture or a sound is re-encoded, resized or made louder.
 
-Two of them are compared by their Hamming distance.
+The first 8 are a hash, which finds candidates by Hamming distance; the other 64 are a sketch of 8 × 8 levels, whose
+correlation decides.  `corpus/lookalike.py` searches with them.
 """
 
 from __future__ import annotations
@@ -19,24 +20,35 @@ if TYPE_CHECKING:
 SIDE = 32
 """Pixels to which a picture is shrunk before its transform."""
 LOW = 8
-"""Frequencies kept in each direction."""
+"""Frequencies kept in each direction; cells of a sketch in each direction."""
 HASH_RATE = 8000
-BANDS = 9
-CELLS = 8
+BANDS = LOW + 1
+SIGNATURE_BYTES = 8 + LOW * LOW
 
 
-def image_hash(image: Image.Image) -> int:
-    """pHash: the signs of the 8 × 8 lowest frequencies of a 32 × 32 shrunk luma against their median.
+def image_signature(image: Image.Image) -> bytes:
+    """pHash (the signs of the 8 × 8 lowest frequencies of a 32 × 32 shrunk luma against their median), 8 × 8 luma.
 
     After C. Zauner, Implementation and Benchmarking of Perceptual Image Hash Functions (2010), section 3.2.
     """
     import numpy as np
     from PIL import Image
 
-    small = Image.fromarray(grey(image)).resize((SIDE, SIDE), Image.Resampling.BOX)
+    whole = Image.fromarray(grey(image))
+    small = np.asarray(whole.resize((SIDE, SIDE), Image.Resampling.BOX), dtype=np.float64)
     basis = _cosines(SIDE, LOW + 1)
-    frequencies = (basis @ np.asarray(small, dtype=np.float64) @ basis.T)[1:, 1:]
-    return _bits((frequencies > np.median(frequencies)).ravel())
+    frequencies = (basis @ small @ basis.T)[1:, 1:]
+    sketch = small.reshape(LOW, SIDE // LOW, LOW, SIDE // LOW).mean(axis=(1, 3))
+    return _signature(frequencies > np.median(frequencies), sketch)
+
+
+def _signature(signs: NDArray[np.bool_], sketch: NDArray[np.float64]) -> bytes:
+    """Hash, then the sketch stretched over 0 to 255."""
+    import numpy as np
+
+    low, high = float(sketch.min()), float(sketch.max())
+    levels = np.rint((sketch - low) * (255.0 / (high - low))) if high - low > 1e-9 else np.zeros_like(sketch)
+    return np.packbits(signs.ravel()).tobytes() + levels.astype(np.uint8).tobytes()
 
 
 @cache
@@ -48,14 +60,8 @@ def _cosines(side: int, count: int) -> NDArray[np.float64]:
     return np.cos(np.arange(count)[:, None] * places[None, :])
 
 
-def _bits(signs: NDArray[np.bool_]) -> int:
-    import numpy as np
-
-    return int(np.packbits(signs).view(">u8")[0])
-
-
-def sound_hash(sound: Sound) -> int:
-    """Signs of how the loudness of 9 mel bands falls from band to band more than on average, in 8 stretches of time.
+def sound_signature(sound: Sound) -> bytes:
+    """Loudness of 8 mel bands in 8 stretches of time; signs of how it falls from band to band more than on average.
 
     Silence before and after does not count, nor does loudness: the spirit of Haitsma and Kalker, A Highly Robust
     Audio Fingerprinting System (2002), for whole clips.
@@ -66,15 +72,15 @@ def sound_hash(sound: Sound) -> int:
     loud = energies_TF.sum(axis=1)
     heard = np.flatnonzero(loud > loud.max(initial=0.0) * 1e-3)
     if not len(heard):
-        return 0
+        return bytes(SIGNATURE_BYTES)
     energies_TF = energies_TF[heard[0] : heard[-1] + 1]
-    edges = np.linspace(0, len(energies_TF), CELLS + 1)
+    edges = np.linspace(0, len(energies_TF), LOW + 1)
     bands_TB = energies_TF @ _mel_bands(energies_TF.shape[1]).T
     sums = np.vstack([np.zeros(BANDS), np.cumsum(bands_TB, axis=0)])
     at = np.stack([np.interp(edges, np.arange(len(sums)), sums[:, band]) for band in range(BANDS)], axis=1)
-    cells = np.log(np.diff(at, axis=0) + loud.max() * 1e-6)
+    cells = np.log(np.maximum(np.diff(at, axis=0), 0.0) + loud.max() * 1e-4)
     falls = cells[:, :-1] - cells[:, 1:]
-    return _bits((falls > falls.mean(axis=0)).ravel())
+    return _signature(falls > falls.mean(axis=0), cells[:, :LOW])
 
 
 def _spectrum(samples_T: NDArray[np.float32]) -> NDArray[np.float64]:
