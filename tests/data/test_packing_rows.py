@@ -3,31 +3,47 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from wuxing.core.digest import digest_of
 from wuxing.core.error import WuxingError
 from wuxing.core.file import write_json
 from wuxing.data.packing import Blocks, Fit, Packing, Row, pack
+from wuxing.data.shard import Document, TokenWriter
 from wuxing.data.source import PackedSource
-from wuxing.data.tokens import TokenSet, TokenWriter, open_tokens
+from wuxing.data.tokens import FORMAT, TokenSet, open_tokens
 
 END = 0
 LENGTH = 16
 
 
-def write_tokens(directory: Path, documents: list[tuple[list[int], list[bool] | None]]) -> TokenSet:
+def write_tokens(
+    directory: Path, documents: list[tuple[list[int], list[bool] | None]], per_shard: int | None = None
+) -> TokenSet:
     """A tokens artifact of one split; ids of document d are 100 d + 1, 100 d + 2, ..."""
-    directory.mkdir(parents=True, exist_ok=True)
-    with TokenWriter(directory, "train", 1 << 20, END) as writer:
-        for number, (ids, taught) in enumerate(documents):
-            writer.write(f"doc-{number}", ids, taught, len(ids))
-        counts = writer.finish()
-    description = {"splits": {"train": counts}, "dtype": writer.dtype, "end_of_text_id": END, "vocab_size": 1 << 20}
-    write_json(directory / "tokens.json", description)
+    shards, cuts = [], [*range(0, len(documents), per_shard or max(1, len(documents))), len(documents)]
+    for number, (first, last) in enumerate(pairwise(cuts if len(cuts) > 1 else [0, 0])):
+        writer = TokenWriter(directory / "train" / f"{number:05d}", 1 << 20, END, number == 0)
+        writer.write(
+            [
+                Document(
+                    f"doc-{first + n}",
+                    np.array(ids, np.uint32),
+                    None if taught is None else np.array(taught, bool),
+                    len(ids),
+                    bytes(16),
+                )
+                for n, (ids, taught) in enumerate(documents[first:last])
+            ]
+        )
+        shards.append(writer.finish())
+    counts = {"shards": shards, "bytes": 0, "digest": digest_of([shard["digests"] for shard in shards])}
+    description = {"format": FORMAT, "splits": {"train": counts}, "dtype": writer.dtype}
+    write_json(directory / "tokens.json", {**description, "end_of_text_id": END, "vocab_size": 1 << 20})
     return open_tokens(directory, "train")
 
 

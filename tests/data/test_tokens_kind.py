@@ -120,8 +120,13 @@ def test_equal_data_give_equal_bytes_and_a_model_may_be_the_tokenizer(
 def test_an_id_outside_of_the_vocabulary_is_caught(
     make_step: Callable[..., Artifact], tokenizer: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = Tokenizer.encode_batch
-    monkeypatch.setattr(Tokenizer, "encode_batch", lambda self, texts: [[*ids, 999] for ids in honest(self, texts)])
+    honest = Tokenizer.encode_flat
+
+    def wrong(self: Tokenizer, texts: list[str]) -> tuple[Any, Any]:
+        ids, ends = honest(self, texts)
+        return np.where(np.arange(len(ids)) == 3, 999, ids).astype(np.uint32), ends
+
+    monkeypatch.setattr(Tokenizer, "encode_flat", wrong)
     monkeypatch.setattr(Tokenizer, "decode", lambda self, ids, skip_special=True: "other text")
     made = make(make_step, tokenizer, corpus(tmp_path / "c"))
     assert any("ids_in_vocabulary" in line for line in made.record["failures"])
@@ -143,4 +148,4 @@ def test_real_articles_round_trip(
     data = open_tokens(made.path, "test")
     assert made.record["failures"] == [] and len(data) == len(lines)
     assert data.bytes == sum(len(line.encode()) for line in lines)
-    assert np.all(np.asarray(data.ids)[np.asarray(data.start) - 1] == data.end_of_text_id)
+    assert np.all(np.asarray(data.ids)[data.start - 1] == data.end_of_text_id)

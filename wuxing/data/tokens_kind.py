@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
-from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wuxing.core.artifact import Artifact
 from wuxing.core.context import Context
-from wuxing.core.error import RefusedError
+from wuxing.core.error import RefusedError, WuxingError
 from wuxing.core.file import write_json
+from wuxing.core.record import Fates
 from wuxing.core.step import Draft, Parent, StepConfig, StepKind
 
 if TYPE_CHECKING:
-    from wuxing.core.progress import Bar
-    from wuxing.core.record import Record
-    from wuxing.data.tokens import TokenWriter
+    from wuxing.data.earlier import Earlier
+    from wuxing.data.shard import Task
     from wuxing.text.tokenizer import Tokenizer
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 DATA_FILES = ("train.parquet", "validation.parquet", "test.parquet")
 SPLITS = ("train", "validation", "test")
-BATCH_RECORDS = 1024
 LENGTHS = (128, 256, 512, 1024, 2048, 4096)
 """Row lengths for which the evidence says what would be cut."""
-ROUND_TRIPS = 200
-"""Documents of each split that are decoded again and compared."""
+SHARD_KEYS = ("number", "leads", "ids", "documents", "masked", "digests")
+SHARD_BYTES = 32 << 20
+"""Of a split's rows, as Parquet counts them, in one shard: what a kill loses at most, and what a worker takes."""
 
 
 class TokensConfig(StepConfig):
@@ -35,6 +36,8 @@ class TokensConfig(StepConfig):
     """A tokenizer, or a model whose tokenizer is used."""
     data: str
     """The corpus or task to encode."""
+    scores: tuple[str, ...] = ()
+    """Numbers of the records' meta that are kept beside their documents, for a curriculum."""
 
 
 class TokensKind(StepKind[TokensConfig]):
@@ -42,8 +45,10 @@ class TokensKind(StepKind[TokensConfig]):
 
     kind = "tokens"
     Config = TokensConfig
+    code = 2
     libraries = ("tokenizers", "numpy")
-    required = ("counts_equal", "ids_in_vocabulary", "round_trip", "taught_share", "cut_at_length")
+    required = ("fates_sum", "counts_equal", "ids_in_vocabulary", "round_trip", "taught_share", "cut_at_length")
+    resumable = True
 
     def parents(self, config: TokensConfig) -> Mapping[str, Parent]:
         return {
@@ -52,50 +57,210 @@ class TokensKind(StepKind[TokensConfig]):
         }
 
     def make(self, config: TokensConfig, parents: Mapping[str, Artifact], draft: Draft, context: Context) -> None:
-        import pyarrow.parquet as pq
-
-        from wuxing.data.tokens import DESCRIPTION
+        from wuxing.data.tokens import DESCRIPTION, REJECTED
         from wuxing.text.tokenizer import Tokenizer
 
         tokenizer, data = Tokenizer.load(parents["tokenizer"].path), parents["data"]
-        rows = {split: pq.read_metadata(data.file(f"{split}.parquet")).num_rows for split in SPLITS}
-        splits: dict[str, dict[str, Any]] = {}
-        unequal: list[str] = []
+        if isinstance(tokenizer.fast, str):
+            context.progress.say(f"{draft.name}: the library tokenizers encodes, slower, because {tokenizer.fast}")
+        tasks = list(_tasks(config, data, draft.path))
+        notes: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
+        earlier = _earlier(draft, tokenizer, context)
+        rows = {split: _rows(data.file(f"{split}.parquet")) for split in SPLITS}
         with context.progress.bar(f"{draft.name}: encode", sum(rows.values())) as bar:
-            for split in SPLITS:
-                splits[split], wrong = _encode(split, data, tokenizer, draft, context, bar)
-                unequal += wrong
-        for split in ("train", "validation", "test"):
-            if splits[split]["documents"] and not splits[split]["taught"]:
-                raise RefusedError(
-                    f"every label of {data.id} ({split}) is masked: a model could learn nothing from it",
-                    "Its dialogues need a turn of the role assistant, in words of the tokenizer's chat template",
-                )
-        write_json(
-            draft.file(DESCRIPTION),
-            {
-                "data": {"id": data.id, "content": data.content},
-                "tokenizer": tokenizer.digest,
-                "template": tokenizer.template_digest,
-                "vocab_size": tokenizer.vocab_size,
-                "end_of_text_id": tokenizer.end_of_text_id,
-                "dtype": "<u2" if tokenizer.vocab_size <= 1 << 16 else "<u4",
-                "splits": {split: {k: v for k, v in c.items() if k != "largest"} for split, c in splits.items()},
-            },
-        )
-        _judge(draft, rows, splits, unequal, tokenizer.vocab_size)
+            for task, note in zip(tasks, _notes(tasks, parents["tokenizer"].path, earlier, context), strict=True):
+                notes[task.split].append(note)
+                bar.advance(note["rows"])
+        splits = {split: _counts(found) for split, found in notes.items()}
+        _refuse_silence(data, splits)
+        worse = {
+            f"{split}{REJECTED}": _counts([{"counts": note["rejected"]} for note in found if note["rejected"]])
+            for split, found in notes.items()
+            if any(note["rejected"] for note in found)
+        }
+        write_json(draft.file(DESCRIPTION), _description(config, data, tokenizer, splits | worse))
+        _judge(draft, rows, splits, notes, tokenizer.vocab_size)
         totals = {key: sum(counts[key] for counts in splits.values()) for key in ("documents", "tokens", "taught")}
-        draft.summary.update(totals, share_taught=round(totals["taught"] / max(1, totals["tokens"]), 3))
+        reused = sum(note.get("reused", 0) for found in notes.values() for note in found)
+        draft.summary.update(totals, share_taught=round(totals["taught"] / max(1, totals["tokens"]), 3), reused=reused)
+
+
+def _rows(path: Path) -> int:
+    import pyarrow.parquet as pq
+
+    return int(pq.read_metadata(path).num_rows)
+
+
+def _tasks(config: TokensConfig, data: Artifact, directory: Path) -> Iterator[Task]:
+    """Neighbouring row groups together, up to SHARD_BYTES; every split has a shard, be it empty."""
+    import pyarrow.parquet as pq
+
+    from wuxing.data.shard import Task
+
+    for split in SPLITS:
+        source = data.file(f"{split}.parquet")
+        groups = pq.read_metadata(source)
+        first, held, number = 0, 0, 0
+        for group in range(groups.num_row_groups):
+            size = groups.row_group(group).total_byte_size
+            if held and held + size > SHARD_BYTES:
+                yield Task(source, (first, group), directory, split, number, config.scores)
+                first, held, number = group, 0, number + 1
+            held += size
+        yield Task(source, (first, groups.num_row_groups), directory, split, number, config.scores)
+
+
+def _earlier(draft: Draft, tokenizer: Tokenizer, context: Context) -> Path | None:
+    """The version of this artifact whose documents may be copied."""
+    from wuxing.core.store import Store
+    from wuxing.data.earlier import newest_usable
+
+    versions = [artifact.path for artifact in Store(context.home).versions(draft.kind, draft.name)]
+    return newest_usable(versions, tokenizer.digest, tokenizer.template_digest)
+
+
+_worker: tuple[Tokenizer, Earlier | None] | None = None
+
+
+def _start(tokenizer: Path, earlier: Path | None, parent: int | None) -> None:
+    """Load what a worker needs for all its shards."""
+    import signal
+    import threading
+
+    from wuxing.data.earlier import Earlier
+    from wuxing.text.tokenizer import Tokenizer
+
+    global _worker
+    _worker = Tokenizer.load(tokenizer), Earlier(earlier) if earlier else None
+    if parent is not None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+
+
+def _leave_with(parent: int) -> None:
+    """End this worker when its parent is gone: a killed parent cannot say good-bye."""
+    import time
+
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def _work(task: Task) -> dict[str, Any]:
+    from wuxing.data.shard import make_shard
+
+    assert _worker is not None
+    return make_shard(task, *_worker)
+
+
+def _notes(tasks: list[Task], tokenizer: Path, earlier: Path | None, context: Context) -> Iterator[dict[str, Any]]:
+    """The shards' notes in order; made in this process when they are few, else in a pool."""
+    global _worker
+    large = [task for task in tasks if task.groups[1] > task.groups[0]]
+    workers = min(context.workers, len(large))
+    if workers <= 1 or len(large) <= len(SPLITS):
+        _start(tokenizer, earlier, None)
+        try:
+            for task in tasks:
+                yield _work(task)
+                context.stop.leave("finished shards are kept")
+        finally:
+            _worker = None
+        return
+    yield from _pooled(tasks, workers, (tokenizer, earlier, os.getpid()), context)
+
+
+def _pooled(
+    tasks: list[Task], workers: int, start: tuple[Path, Path | None, int], context: Context
+) -> Iterator[dict[str, Any]]:
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
+
+    spawn = multiprocessing.get_context("spawn")  # forking a process that holds threads of torch or Arrow can hang
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_start, initargs=start) as pool:
+        futures = [pool.submit(_work, task) for task in tasks]
+        try:
+            for future in futures:
+                yield future.result()
+                context.stop.leave("finished shards are kept")
+        except BrokenProcessPool as error:
+            raise WuxingError(
+                "an encoding process was killed; memory may have run out", "Run it again: finished shards are kept"
+            ) from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _counts(notes: list[dict[str, Any]]) -> dict[str, Any]:
+    """The counts of a split, and its shards."""
+    from wuxing.core.digest import digest_of
+
+    shards = [note["counts"] for note in notes]
+    keys = ("documents", "tokens", "taught", "bytes", "fully_masked")
+    return {
+        **{key: sum(shard[key] for shard in shards) for key in keys},
+        "no_text": sum(note.get("no_text", 0) for note in notes),
+        "largest": max((shard["largest"] for shard in shards), default=0),
+        "digest": digest_of([shard["digests"] for shard in shards]),
+        "shards": [{key: s[key] for key in SHARD_KEYS} for s in shards],
+    }
+
+
+def _description(
+    config: TokensConfig, data: Artifact, tokenizer: Tokenizer, splits: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    from wuxing.data.shard import dtype_of
+    from wuxing.data.tokens import FORMAT
+
+    return {
+        "format": FORMAT,
+        "data": {"id": data.id, "content": data.content},
+        "tokenizer": tokenizer.digest,
+        "template": tokenizer.template_digest,
+        "vocab_size": tokenizer.vocab_size,
+        "end_of_text_id": tokenizer.end_of_text_id,
+        "dtype": dtype_of(tokenizer.vocab_size),
+        "scores": list(config.scores),
+        "splits": {split: {k: v for k, v in counts.items() if k != "largest"} for split, counts in splits.items()},
+    }
+
+
+def _refuse_silence(data: Artifact, splits: dict[str, dict[str, Any]]) -> None:
+    for split, counts in splits.items():
+        if counts["no_text"] and not counts["documents"]:
+            raise RefusedError(
+                f"{data.id} ({split}) holds no text: a tokenizer has nothing to encode",
+                "Tokens are for records with text or messages; images and sounds go to tasks of their own",
+            )
+        if counts["documents"] and not counts["taught"]:
+            raise RefusedError(
+                f"every label of {data.id} ({split}) is masked: a model could learn nothing from it",
+                "Its dialogues need a turn of the role assistant, in words of the tokenizer's chat template",
+            )
 
 
 def _judge(
-    draft: Draft, rows: dict[str, int], splits: dict[str, dict[str, Any]], unequal: list[str], vocab_size: int
+    draft: Draft,
+    rows: dict[str, int],
+    splits: dict[str, dict[str, Any]],
+    notes: dict[str, list[dict[str, Any]]],
+    vocab_size: int,
 ) -> None:
     evidence = draft.evidence
-    documents = {split: counts["documents"] for split, counts in splits.items()}
+    fates = Fates(sum(rows.values()))
+    for counts in splits.values():
+        fates.count("kept", counts["documents"] - counts["fully_masked"])
+        fates.count("fully_masked", counts["fully_masked"])
+        fates.count("no_text", counts["no_text"])
+    fates.counts = +fates.counts
+    fates.judge(evidence)
+    write_json(draft.file("fates.json"), fates.to_json())
+    documents = {split: counts["documents"] + counts["no_text"] for split, counts in splits.items()}
     evidence.judge("counts_equal", documents == rows, documents, rows, "documents encoded, records of the data")
     largest = max(counts["largest"] for counts in splits.values())
     evidence.judge("ids_in_vocabulary", largest < vocab_size, largest, f"< {vocab_size}", "largest id")
+    unequal = [name for found in notes.values() for note in found for name in note["unequal"]]
     evidence.judge("round_trip", not unequal, unequal[:5], [], "documents that decode to another text")
     tokens, taught = (sum(counts[key] for counts in splits.values()) for key in ("tokens", "taught"))
     share = taught / max(1, tokens)
@@ -115,39 +280,3 @@ def _cut(draft: Draft, split: str, length: int) -> int:
     from wuxing.data.tokens import open_tokens
 
     return int(np.maximum(open_tokens(draft.path, split).tokens - length, 0).sum())
-
-
-def _encode(
-    split: str, data: Artifact, tokenizer: Tokenizer, draft: Draft, context: Context, bar: Bar
-) -> tuple[dict[str, Any], list[str]]:
-    """(counts of the split, ids of documents that did not survive the round trip)."""
-    from wuxing.core.splits import read_records
-    from wuxing.data.tokens import TokenWriter
-
-    unequal: list[str] = []
-    with TokenWriter(draft.path, split, tokenizer.vocab_size, tokenizer.end_of_text_id) as writer:
-        records = read_records(data.path, split)
-        done = 0
-        while batch := list(islice(records, BATCH_RECORDS)):
-            for record, ids in _write(batch, tokenizer, writer):
-                done += 1
-                if done <= ROUND_TRIPS and tokenizer.decode(ids) != record.text:
-                    unequal.append(record.id)
-            bar.advance(len(batch))
-            context.stop.leave("nothing of this step is kept")
-    return {**writer.finish(), "largest": writer.largest}, unequal
-
-
-def _write(batch: list[Record], tokenizer: Tokenizer, writer: TokenWriter) -> Iterator[tuple[Record, list[int]]]:
-    """Write the documents of a batch; yields those of plain text with their ids."""
-    texts = [record.text for record in batch if record.text is not None]
-    encoded = iter(tokenizer.encode_batch(texts))
-    for record in batch:
-        if record.text is not None:
-            ids = next(encoded)
-            writer.write(record.id, ids, None, len(record.text.encode()))
-            yield record, ids
-        else:
-            ids, taught = tokenizer.encode_dialogue(record.messages or [])
-            said = [number for number, learn in zip(ids, taught, strict=True) if learn]
-            writer.write(record.id, ids, taught, len(tokenizer.bytes_of(said)))

@@ -216,6 +216,29 @@ class Tokenizer:
         """Ids of a whole conversation, and which of them are taught: what the assistant says and its end of turn."""
         return self._encode_pieces(messages, False, teach=True)
 
+    def encode_dialogues(
+        self, dialogues: Sequence[Sequence[Message]]
+    ) -> list[tuple[NDArray[np.uint32], NDArray[np.bool_]]]:
+        """`encode_dialogue` of many, their pieces encoded together."""
+        pieces = [self.template.pieces(messages, False, True) for messages in dialogues]
+        ids, ends = self.encode_flat([piece.text for group in pieces for piece in group if not piece.special])
+        ranges = iter(zip([0, *ends[:-1].tolist()], ends.tolist(), strict=False))
+        made = []
+        for group in pieces:
+            parts = [
+                np.array([self._special_tokens[piece.text]], np.uint32) if piece.special else ids[slice(*next(ranges))]
+                for piece in group
+            ]
+            taught = [np.full(len(part), piece.taught) for part, piece in zip(parts, group, strict=True)]
+            empty = np.empty(0, np.uint32), np.empty(0, bool)
+            made.append((np.concatenate([empty[0], *parts]), np.concatenate([empty[1], *taught])))
+        return made
+
+    def normal(self, text: str) -> str:
+        """The text as the tokenizer sees it: what its ids decode to."""
+        normalizer = self.backend.normalizer
+        return text if normalizer is None else str(normalizer.normalize_str(text))
+
     def _encode_pieces(
         self, messages: Sequence[Message], add_generation_prompt: bool, teach: bool
     ) -> tuple[list[int], list[bool]]:
