@@ -93,7 +93,7 @@ def test_what_is_no_record_has_a_reason(row: dict[str, Any], reason: str) -> Non
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({}, "exactly one of package, files, exchanges; it has none"),
+        ({}, "exactly one of package, files, exchanges, git, sql, hub; it has none"),
         ({"files": "x", "exchanges": "y"}, "it has ['files', 'exchanges']"),
         ({"files": "x", "judged": "up"}, "judged goes with exchanges"),
         ({"exchanges": "x", "fields": {"text": "t"}}, "fields does not go with exchanges"),

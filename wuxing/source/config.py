@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from wuxing.core.step import Config, plumbing
+from wuxing.source.remote_config import GitSource, HubSource, SqlSource, no_password
 
-Format = Literal["auto", "text", "jsonl", "json", "csv", "tsv", "parquet", "yaml"]
+Format = Literal["auto", "text", "jsonl", "json", "csv", "tsv", "parquet", "yaml", "image", "audio"]
+
+
+ORIGINS = ("package", "files", "exchanges", "git", "sql", "hub")
 
 
 class PackageSource(Config):
@@ -31,7 +36,7 @@ class PackageSource(Config):
 class Fields(Config):
     """How a row becomes a record: a field's name, or a template such as `"{title}\\n\\n{text}"`.
 
-    Give `text`, or `messages`, or `prompt` with `reply`.
+    Give `text`, or `messages`, or `prompt` with `reply`, or `image`, or `audio`.
     """
 
     text: str | None = None
@@ -44,14 +49,22 @@ class Fields(Config):
     """What the assistant answers."""
     system: str | None = None
     """The system message before the dialogue."""
+    image: str | None = None
+    """A picture: bytes, Hugging Face's {bytes, path}, base64, or the path of a file beside the table."""
+    audio: str | None = None
+    """A sound, in the same forms; a row's `offset` and `duration` in seconds cut it (NeMo manifests)."""
+    label: str | None = None
+    """The class of the record."""
     meta: tuple[str, ...] = ()
     """Fields to keep beside the text."""
 
     @model_validator(mode="after")
     def _one_shape(self) -> Fields:
-        shapes = [name for name in ("text", "messages", "prompt") if getattr(self, name)]
+        shapes = [name for name in ("text", "messages", "prompt", "image", "audio") if getattr(self, name)]
         if len(shapes) != 1:
-            raise ValueError(f"fields needs exactly one of text, messages, prompt; it has {shapes or 'none'}")
+            raise ValueError(
+                f"fields needs exactly one of text, messages, prompt, image, audio; it has {shapes or 'none'}"
+            )
         if bool(self.prompt) != bool(self.reply):
             raise ValueError("fields.prompt and fields.reply go together")
         if self.system and self.text:
@@ -60,7 +73,7 @@ class Fields(Config):
 
 
 class SourceConfig(Config):
-    """One source of records: exactly one of `package`, `files`, `exchanges`."""
+    """One source of records: exactly one of `package`, `files`, `exchanges`, `git`, `sql`, `hub`."""
 
     name: str | None = None
     """The first part of its records' ids; else the package's, the file's or the release's name."""
@@ -69,9 +82,23 @@ class SourceConfig(Config):
     package: PackageSource | None = None
     """A member of a package."""
     files: str | None = plumbing(None)
-    """A file, a directory or a pattern such as `notes/**/*.md`.  Their content decides the version, not their path."""
+    """A file, a directory or a pattern such as `notes/**/*.md`.  Their content decides the version, not their path.
+
+    Or what fsspec reaches: `https://…/x.jsonl.gz`, `s3://bucket/prefix/*.parquet`, `zip://*.csv::https://…/x.zip`.
+    """
     exchanges: str | None = None
     """A release's name: what it was asked and answered, as judged by people, becomes dialogues."""
+    git: GitSource | None = None
+    """Files of a git repository, one text record each."""
+    sql: SqlSource | None = None
+    """The rows of a query to a database."""
+    hub: HubSource | None = None
+    """A data set of the Hugging Face hub."""
+    label_pattern: str | None = None
+    """Of pictures and sounds: a regular expression on a file's path; its first group is the label.
+
+    Unless given, a file in a directory has that directory's name as its label.
+    """
     judged: Literal["up", "down", "any"] | None = None
     """With `exchanges`: which judgement an answer needs; `up` unless given."""
     format: Format = "auto"
@@ -89,6 +116,22 @@ class SourceConfig(Config):
     fill: dict[str, str] = Field(default_factory=dict)
     """Values for fields that a row may lack."""
 
+    @field_validator("files")
+    @classmethod
+    def _without_password(cls, value: str | None) -> str | None:
+        return value if value is None else no_password(value)
+
+    @field_validator("label_pattern")
+    @classmethod
+    def _one_group(cls, value: str | None) -> str | None:
+        try:
+            groups = re.compile(value or "()").groups
+        except re.error as error:
+            raise ValueError(f"label_pattern is no regular expression: {error}") from error
+        if groups < 1:
+            raise ValueError("label_pattern needs a group, such as ([0-9])_, that holds the label")
+        return value
+
     @field_validator("encoding")
     @classmethod
     def _known_encoding(cls, value: str) -> str:
@@ -101,9 +144,9 @@ class SourceConfig(Config):
 
     @model_validator(mode="after")
     def _one_origin(self) -> SourceConfig:
-        origins = [name for name in ("package", "files", "exchanges") if getattr(self, name) is not None]
+        origins = [name for name in ORIGINS if getattr(self, name) is not None]
         if len(origins) != 1:
-            raise ValueError(f"a source needs exactly one of package, files, exchanges; it has {origins or 'none'}")
+            raise ValueError(f"a source needs exactly one of {', '.join(ORIGINS)}; it has {origins or 'none'}")
         if self.judged and not self.exchanges:
             raise ValueError("judged goes with exchanges")
         if self.exchanges:
@@ -121,5 +164,11 @@ class SourceConfig(Config):
             return self.package.name
         if self.exchanges:
             return self.exchanges
-        stem = (self.files or "").rstrip("/").rsplit("/", 1)[-1]
+        if self.git:
+            return self.git.repository.rstrip("/").rsplit("/", 1)[-1].removesuffix(".git") or "git"
+        if self.sql:
+            return self.sql.url.rsplit("/", 1)[-1].partition("?")[0].split(".")[0] or "sql"
+        if self.hub:
+            return self.hub.dataset.rsplit("/", 1)[-1]
+        stem = (self.files or "").split("::")[-1].rstrip("/").rsplit("/", 1)[-1]
         return stem.split(".")[0].strip("*") or "files"

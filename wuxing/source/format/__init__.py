@@ -25,6 +25,8 @@ FORMATS = {
     "csv": "wuxing.source.format.table:read_csv",
     "tsv": "wuxing.source.format.table:read_tsv",
     "parquet": "wuxing.source.format.table:read_parquet",
+    "image": "wuxing.source.format.image:read_image",
+    "audio": "wuxing.source.format.audio:read_audio",
 }
 SUFFIXES = {
     ".txt": "text",
@@ -40,6 +42,8 @@ SUFFIXES = {
     ".parquet": "parquet",
     ".yaml": "yaml",
     ".yml": "yaml",
+    **dict.fromkeys((".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"), "image"),
+    **dict.fromkeys((".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au"), "audio"),
 }
 
 Reader = Callable[[BinaryIO, SourceConfig], Iterator[Value]]
