@@ -9,7 +9,7 @@ from wuxing.core.artifact import Artifact
 from wuxing.core.context import Context
 from wuxing.core.error import WuxingError, nearest
 from wuxing.core.record import Fates
-from wuxing.core.step import Draft, StepKind
+from wuxing.core.step import Draft, Parent, StepKind
 from wuxing.corpus.config import CorpusConfig
 
 if TYPE_CHECKING:
@@ -37,12 +37,20 @@ class CorpusKind(StepKind[CorpusConfig]):
         "languages",
     )
 
+    def parents(self, config: CorpusConfig) -> Mapping[str, Parent]:
+        """What cleaning steps read besides the records."""
+        from wuxing.corpus.clean.learn import step_parents
+
+        return step_parents(config)
+
     def inputs(self, config: CorpusConfig, context: Context) -> Mapping[str, str]:
-        """Digests of the files and exchanges that the sources name."""
+        """Digests of the files and exchanges that the sources and the cleaning steps name."""
+        from wuxing.corpus.clean.learn import step_inputs
         from wuxing.source import source_digest
 
         digests = {source.label: source_digest(source, context) for source in config.sources}
-        return {f"source {label}": digest for label, digest in digests.items() if digest is not None}
+        named = {f"source {label}": digest for label, digest in digests.items() if digest is not None}
+        return named | step_inputs(config, context)
 
     def make(self, config: CorpusConfig, parents: Mapping[str, Artifact], draft: Draft, context: Context) -> None:
         """Read and clean shard by shard, then drop duplicates and write the splits."""

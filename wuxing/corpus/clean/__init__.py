@@ -32,6 +32,13 @@ CLEANERS = {
     "fineweb": "wuxing.corpus.clean.fineweb",
     "c4": "wuxing.corpus.clean.c4",
     "privacy": "wuxing.corpus.clean.privacy",
+    "placeholder": "wuxing.corpus.clean.missing",
+    "boilerplate": "wuxing.corpus.clean.boilerplate",
+    "chinese": "wuxing.corpus.clean.chinese",
+    "classify": "wuxing.corpus.clean.classify",
+    "perplexity": "wuxing.corpus.clean.perplexity",
+    "toxicity": "wuxing.corpus.clean.toxicity",
+    "decontaminate": "wuxing.corpus.clean.decontaminate",
 }
 
 

@@ -7,6 +7,15 @@ from typing import Literal, get_args
 from pydantic import Field, field_validator, model_validator
 
 from wuxing.core.step import Choice, Config
+from wuxing.corpus.clean.filter_config import (
+    BoilerplateConfig,
+    ChineseConfig,
+    ClassifyConfig,
+    DecontaminateConfig,
+    PerplexityConfig,
+    PlaceholderConfig,
+    ToxicityConfig,
+)
 
 PrivateKind = Literal["mail", "phone", "ip", "card", "iban", "id_cn", "ssn_us", "plate_cn", "key"]
 PRIVATE_KINDS: tuple[PrivateKind, ...] = get_args(PrivateKind)
@@ -182,3 +191,17 @@ class CleanStep(Choice):
     """Drop lines and documents by C4's rules."""
     privacy: PrivacyConfig | None = None
     """Replace private data by their kind."""
+    placeholder: PlaceholderConfig | None = None
+    """Drop documents that only say that there is nothing."""
+    boilerplate: BoilerplateConfig | None = None
+    """Remove lines that stand in many documents, notices and navigation."""
+    chinese: ChineseConfig | None = None
+    """Simplified and traditional script, full width, half-translated pages."""
+    classify: ClassifyConfig | None = None
+    """Keep what a classifier, trained on the spot, takes for good text."""
+    perplexity: PerplexityConfig | None = None
+    """Drop what surprises a model of good text."""
+    toxicity: ToxicityConfig | None = None
+    """Drop texts that hold words of a list."""
+    decontaminate: DecontaminateConfig | None = None
+    """Remove what evaluation sets ask."""
