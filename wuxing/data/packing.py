@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -46,10 +47,21 @@ class Packing(Protocol):
         """Shares: `padding` (positions without a token), `truncated` (ids in no row); documents: `fully_masked`."""
         ...
 
-    def __getitem__(self, row: int) -> Row: ...
+    @property
+    def fates(self) -> dict[str, int]:
+        """Documents by what becomes of them: they sum to all documents."""
+        ...
+
+    def __getitem__(self, row: int) -> Row | tuple[Row, ...]:
+        """The row; of preferences two, the better reply's first."""
+        ...
 
     def describe(self, row: int) -> list[str]:
         """Ids of the records in a row."""
+        ...
+
+    def scores(self, by: str) -> NDArray[np.float64]:
+        """A number for each row: the mean over its ids of their documents' `by`, "length" or a number of the meta."""
         ...
 
 
@@ -76,6 +88,17 @@ class Blocks:
         padding = 1 - (len(self.data.ids) - 1) / max(1, self.rows * self.length)
         return {"padding": padding, "truncated": 0.0, "fully_masked": 0.0}
 
+    @property
+    def fates(self) -> dict[str, int]:
+        masked = int(np.count_nonzero(self.data.taught == 0))
+        return {"kept": len(self.data) - masked, "fully_masked": masked}
+
+    def scores(self, by: str) -> NDArray[np.float64]:
+        bounds = np.append(self.data.start, self.data.start[-1] + self.data.tokens[-1]) if len(self.data) else [0]
+        sums = np.cumsum(np.append(0.0, score_of(self.data, by) * self.data.tokens))
+        ends = np.minimum(np.arange(self.rows + 1) * self.length + 1, len(self.data.ids))
+        return np.diff(np.interp(ends, bounds, sums)) / np.maximum(1, np.diff(ends))
+
     def __getitem__(self, row: int) -> Row:
         start = row * self.length
         ids, taught = self.data.labels(start, start + self.length + 1)
@@ -84,7 +107,7 @@ class Blocks:
         documents = np.cumsum(begins)
         places = np.arange(len(inputs))
         positions = places - np.maximum.accumulate(np.where(begins, places, 0))
-        return _padded(inputs, labels, positions, documents, self.length)
+        return padded(inputs, labels, positions, documents, self.length)
 
     def describe(self, row: int) -> list[str]:
         return self.data.documents_between(row * self.length, (row + 1) * self.length + 1)
@@ -123,61 +146,114 @@ class Fit:
             "fully_masked": float(masked),
         }
 
+    @property
+    def fates(self) -> dict[str, int]:
+        pieces, _, masked = self._plan
+        inputs = np.where(self.data.dialogue, self.data.tokens - 2, self.data.tokens)
+        used = np.zeros(len(self.data), bool)
+        used[pieces[:, 2]] = True
+        long = used & (inputs > self.length)
+        cut, truncated = (int(np.count_nonzero(long & which)) for which in (~self.data.dialogue, self.data.dialogue))
+        kept = int(np.count_nonzero(used)) - cut - truncated
+        return {"kept": kept, "cut": cut, "truncated": truncated, "fully_masked": masked}
+
+    def scores(self, by: str) -> NDArray[np.float64]:
+        pieces, bounds, _ = self._plan
+        weighted = np.append(score_of(self.data, by)[pieces[:, 2]] * pieces[:, 1], 0.0)
+        sizes = np.append(pieces[:, 1], 0)
+        return np.add.reduceat(weighted, bounds[:-1]) / np.maximum(1, np.add.reduceat(sizes, bounds[:-1]))
+
     @cached_property
     def _plan(self) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-        """(start in the stream and number of inputs of each piece, bounds of each row in it, documents left out)."""
+        """(start in the stream, number of inputs and document of each piece, bounds of each row in it, left out)."""
         pieces, masked = self._pieces()
-        order = sorted(range(len(pieces)), key=lambda number: (-pieces[number][1], number))
-        rows: list[list[int]] = []
-        room: list[list[int]] = [[] for _ in range(self.length + 1)]
-        open_rooms = 0
-        for number in order:
-            size = pieces[number][1]
-            fitting = open_rooms >> size
-            if fitting:
-                left = size + (fitting & -fitting).bit_length() - 1
-                row = room[left].pop()
-                if not room[left]:
-                    open_rooms &= ~(1 << left)
-            else:
-                left, row = self.length, len(rows)
-                rows.append([])
-            rows[row].append(number)
-            room[left - size].append(row)
-            open_rooms |= 1 << (left - size)
-        table = np.array([pieces[number] for row in rows for number in row], dtype=np.int64).reshape(-1, 2)
-        return table, np.cumsum([0, *map(len, rows)]), masked
+        order, bounds = best_fit(pieces[:, 1], self.length)
+        return pieces[order], bounds, masked
 
-    def _pieces(self) -> tuple[list[tuple[int, int]], int]:
-        pieces, masked = [], 0
-        for start, tokens, dialogue in zip(
-            self.data.start.tolist(), self.data.tokens.tolist(), self.data.dialogue.tolist(), strict=True
-        ):
-            if dialogue:
-                size = min(tokens - 2, self.length)
-                if size > 0 and bool(self.data.labels(start + 1, start + 1 + size)[1].any()):
-                    pieces.append((start, size))
-                else:
-                    masked += 1
-                continue
-            for offset in range(0, tokens, self.length):
-                pieces.append((start - 1 + offset, min(self.length, tokens - offset)))
-        return pieces, masked
+    def _pieces(self) -> tuple[NDArray[np.int64], int]:
+        data, length = self.data, self.length
+        inputs = np.where(data.dialogue, np.minimum(data.tokens - 2, length), data.tokens)
+        learns = (data.first_taught > 0) & (data.first_taught <= inputs)
+        used = ~data.dialogue | learns
+        counts = np.where(used, -(-inputs // length), 0)
+        document = np.repeat(np.arange(len(data)), counts)
+        offset = (np.arange(len(document)) - np.repeat(np.cumsum(counts) - counts, counts)) * length
+        start = np.where(data.dialogue, data.start, data.start - 1)[document] + offset
+        size = np.minimum(length, inputs[document] - offset)
+        return np.stack([start, size, document], axis=1).astype(np.int64), int(len(data) - np.count_nonzero(used))
 
     def __getitem__(self, row: int) -> Row:
         pieces, bounds, _ = self._plan
         parts: list[tuple[NDArray[np.int64], ...]] = []
-        for number, (start, size) in enumerate(pieces[bounds[row] : bounds[row + 1]].tolist()):
+        for number, (start, size, _) in enumerate(pieces[bounds[row] : bounds[row + 1]].tolist()):
             ids, taught = self.data.labels(start, start + size + 1)
             labels = np.where(taught[1:], ids[1:], IGNORED)
             parts.append((ids[:-1], labels, np.arange(size), np.full(size, number)))
         tokens, targets, positions, documents = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return _padded(tokens, targets, positions, documents, self.length)
+        return padded(tokens, targets, positions, documents, self.length)
 
     def describe(self, row: int) -> list[str]:
         pieces, bounds, _ = self._plan
-        stretches = pieces[bounds[row] : bounds[row + 1]].tolist()
-        return [name for start, size in stretches for name in self.data.documents_between(start + 1, start + size + 1)]
+        return [self.data.names[number] for number in pieces[bounds[row] : bounds[row + 1], 2].tolist()]
+
+
+def score_of(data: TokenSet, by: str) -> NDArray[np.float64]:
+    """A number for each document.  Raises WuxingError when the tokens were made without it, or records lack it."""
+    if by == "length":
+        return data.tokens.astype(np.float64)
+    if by not in data.scores:
+        known = ", ".join(["length", *data.scores])
+        raise WuxingError(f'the tokens hold no number "{by}" for a curriculum', f"They hold {known}")
+    missing = int(np.count_nonzero(np.isnan(data.scores[by])))
+    if missing:
+        raise WuxingError(
+            f'{missing} of {len(data)} records have no number "{by}" in their meta', "Order by another one"
+        )
+    return data.scores[by]
+
+
+def best_fit(sizes: NDArray[np.int64], length: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Best-fit decreasing: (pieces in the order of their rows, bounds of the rows in it).  Sizes are 1 to `length`.
+
+    Longest first, each into the row with the least room that is enough.  Pieces of one size are placed together: as
+    long as any are left, the fullest fitting rows take as many as they have room for, which is what one by one does.
+    """
+    order = np.lexsort((np.arange(len(sizes)), -sizes))
+    ordered = sizes[order]
+    row_of = np.empty(len(sizes), np.int64)
+    groups = [*np.flatnonzero(np.diff(ordered, prepend=-1)).tolist(), len(sizes)]
+    open_rows: dict[int, list[NDArray[np.int64]]] = {}
+    rooms, rows = 0, 0
+    for first, last in pairwise(groups):
+        size = int(ordered[first])
+        while first < last:
+            fitting = rooms >> size
+            if fitting:
+                room = size + (fitting & -fitting).bit_length() - 1
+                waiting = np.concatenate(open_rows.pop(room))
+                rooms &= ~(1 << room)
+            else:
+                room, fresh = length, -(-(last - first) // (length // size))
+                waiting = np.arange(rows, rows + fresh)
+                rows += fresh
+            each = room // size
+            taken = -(-(last - first) // each)
+            chosen, left = waiting[:taken], waiting[taken:]
+            placed = np.repeat(chosen, each)[: last - first]
+            row_of[order[first : first + len(placed)]] = placed
+            first += len(placed)
+            full = len(placed) // each
+            for rest, members in ((room, left), (room - each * size, chosen[:full])):
+                _open(open_rows, rest, members)
+            _open(open_rows, room - (len(placed) - full * each) * size, chosen[full:])
+            rooms = sum(1 << room for room in open_rows)
+    in_rows = np.lexsort((np.arange(len(sizes)), row_of))
+    return in_rows, np.searchsorted(row_of[in_rows], np.arange(rows + 1))
+
+
+def _open(open_rows: dict[int, list[NDArray[np.int64]]], room: int, members: NDArray[np.int64]) -> None:
+    if room and len(members):
+        open_rows.setdefault(room, []).append(members)
 
 
 def pack(data: TokenSet, length: int, whole: bool | None = None) -> Packing:
@@ -191,13 +267,14 @@ def pack(data: TokenSet, length: int, whole: bool | None = None) -> Packing:
     return packing
 
 
-def _padded(
+def padded(
     tokens: NDArray[np.int64],
     labels: NDArray[np.int64],
     positions: NDArray[np.int64],
     documents: NDArray[np.int64],
     length: int,
 ) -> Row:
+    """A row filled up to `length` with places that hold no token."""
     missing = length - len(tokens)
     fills = ((tokens, 0), (labels, IGNORED), (positions, 0), (documents, PADDING))
     return Row(*(np.concatenate([values, np.full(missing, fill)]) if missing else values for values, fill in fills))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 from wuxing.core.error import WuxingError
 from wuxing.data.batch import Batch
 from wuxing.data.packing import Packing, Row
-from wuxing.data.plan import SamplePlan
+from wuxing.data.plan import Ladder, Phase, SamplePlan
 
 
 @dataclass
@@ -33,6 +33,10 @@ class PackedSource:
     ranks: int = 1
     position: int = 0
     """The place in the plan of the next step's first row."""
+    phases: Sequence[Phase] = ()
+    """Other weights later on."""
+    ladders: Mapping[str, Ladder] = field(default_factory=dict)
+    """Data sets that begin with a curriculum."""
     figures: dict[str, float] = field(default_factory=dict)
 
     @cached_property
@@ -42,7 +46,7 @@ class PackedSource:
             raise WuxingError(f"{', '.join(empty)} has no row to train on", "Take it out of data")
         rows = {name: packing.rows for name, packing in self.packings.items()}
         digests = {name: packing.digest for name, packing in self.packings.items()}
-        return SamplePlan(self.seed, rows, digests, self.weights)
+        return SamplePlan(self.seed, rows, digests, self.weights, self.phases, self.ladders)
 
     @property
     def digest(self) -> str:
@@ -55,14 +59,16 @@ class PackedSource:
         places = range(self.position + self.rank, self.position + self.step_rows, self.ranks)
         self.position += self.step_rows
         batch = self.batch(list(places))
-        return batch.pieces(self.piece_rows or max(1, len(batch)))
+        rows = self.piece_rows or max(1, len(batch))
+        width = max(1, len(batch) // max(1, len(places)))
+        return batch.pieces(max(width, rows - rows % width))
 
     def batch(self, sample_ids: list[int]) -> Batch:
         """The samples at these places of the plan."""
         places = [self.plan[sample_id] for sample_id in sample_ids]
-        rows = [self.packings[place.data][place.row] for place in places]
         names = {place.data for place in places}
-        return make_batch(rows, sample_ids, names.pop() if len(names) == 1 else "mixture")
+        found = [self.packings[place.data][place.row] for place in places]
+        return make_batch(found, sample_ids, names.pop() if len(names) == 1 else "mixture")
 
     def state_dict(self) -> dict[str, Any]:
         return {"position": self.position, "plan": self.digest}
@@ -83,8 +89,11 @@ class PackedSource:
         return max(round(packing.rows * total / self.weights[name]) for name, packing in self.packings.items())
 
 
-def make_batch(rows: list[Row], sample_ids: list[int], task: str = "text") -> Batch:
-    """Rows as tensors."""
+def make_batch(found: Sequence[Row | tuple[Row, ...]], sample_ids: list[int], task: str = "text") -> Batch:
+    """Rows as tensors; the rows of one sample stand together, each with its sample's id."""
+    groups = [one if isinstance(one, tuple) else (one,) for one in found]
+    rows = [row for group in groups for row in group]
+    ids = [sample for sample, group in zip(sample_ids, groups, strict=True) for _ in group]
 
     def stacked(name: str) -> torch.Tensor:
         return torch.from_numpy(np.stack([getattr(row, name) for row in rows]))
@@ -95,7 +104,7 @@ def make_batch(rows: list[Row], sample_ids: list[int], task: str = "text") -> Ba
         positions_BT=stacked("positions_T"),
         documents_BT=stacked("documents_T").to(torch.int32),
         task=task,
-        sample_ids=sample_ids,
+        sample_ids=ids,
     )
 
 
