@@ -15,6 +15,7 @@ OURS = {
     "task": "wuxing.task.task_kind:TaskKind",
     "tokenizer": "wuxing.text.tokenizer_kind:TokenizerKind",
     "tokens": "wuxing.data.tokens_kind:TokensKind",
+    "augmentation": "wuxing.augment.kind:AugmentationKind",
     "features": "wuxing.feature.kind:FeaturesKind",
     "model": "wuxing.train.model_kind:ModelKind",
     "evaluation": "wuxing.evaluate.evaluation_kind:EvaluationKind",

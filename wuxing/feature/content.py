@@ -97,8 +97,6 @@ def _picture(data: bytes) -> Any:
 
 
 def _samples(data: bytes, rate: int | None) -> Any:
-    import numpy as np
-
     from wuxing.media.audio import decode
 
-    return np.asarray(decode(data, rate).samples_CT.mean(0), np.float32)
+    return decode(data, rate).mono_T

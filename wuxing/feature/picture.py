@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from wuxing.feature.config import ColourHistogram, Edges, Hog, PictureSettings
+from wuxing.media.image import in_mode
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -81,7 +82,7 @@ def grey(image: Image.Image, width: int, height: int) -> NDArray[np.float64]:
     """The image as grey (ITU-R 601 luma) of a size, 0 black to 1 white."""
     from PIL import Image
 
-    small = image.convert("L")
+    small = in_mode(image, "L")
     if small.size != (width, height):
         small = small.resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(small, np.float64) / 255
@@ -89,7 +90,7 @@ def grey(image: Image.Image, width: int, height: int) -> NDArray[np.float64]:
 
 def histogram(image: Image.Image, settings: ColourHistogram) -> NDArray[np.float64]:
     """Shares of pixels per bin: one histogram after the other, or the bins of the whole space; each sums to 1."""
-    values = np.asarray(image.convert("RGB").convert(_MODES[settings.space]), np.int64)
+    values = np.asarray(in_mode(image, "RGB").convert(_MODES[settings.space]), np.int64)
     channels = values.reshape(-1, len(_AXES[settings.space])) * settings.bins // 256
     if settings.joint:
         flat = np.zeros(len(channels), np.int64)

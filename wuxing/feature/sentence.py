@@ -66,8 +66,10 @@ class SentenceVectors:
         """One vector per text; texts of like length are encoded together."""
         import numpy as np
 
-        self._load()
         rows = np.zeros((len(texts), self._width), np.float32)
+        if not texts:
+            return rows
+        self._load()
         most = min(self.settings.max_tokens, self._tokenizer.model_max_length, self._places)
         encoded = self._tokenizer(list(texts), truncation=True, max_length=most)["input_ids"]
         order = sorted(range(len(texts)), key=lambda i: len(encoded[i]))
@@ -85,7 +87,9 @@ class SentenceVectors:
             return
         import torch
         from transformers import AutoModel, AutoTokenizer
+        from transformers.utils import logging
 
+        logging.disable_progress_bar()
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(self.directory, local_files_only=True)
             self._model = AutoModel.from_pretrained(
@@ -93,7 +97,7 @@ class SentenceVectors:
                 local_files_only=True,
                 use_safetensors=True,
                 trust_remote_code=False,
-                torch_dtype=torch.float32,
+                dtype=torch.float32,
             ).eval()
         except (OSError, ValueError, KeyError) as error:
             first = str(error).strip().split("\n")[0]
@@ -123,6 +127,8 @@ class SentenceVectors:
 
     def unseen(self, texts: Sequence[str]) -> tuple[int, int]:
         """How many of the texts' tokens are unknown to the encoder's tokenizer, of how many."""
+        if not texts:
+            return 0, 0
         self._load()
         unknown = self._tokenizer.unk_token_id
         encoded = self._tokenizer(list(texts), add_special_tokens=False)["input_ids"]
