@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING
 
 from wuxing.core.record import Record
+from wuxing.text.key import KEY_BYTES, key_of, plain
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from wuxing.corpus.config import SplitConfig
 
-KEY_BYTES = 16
-
-
-def plain(text: str) -> str:
-    """The text without the differences that make no other content: case and space."""
-    return " ".join(text.casefold().split())
+__all__ = ["KEY_BYTES", "content_key", "plain", "split_key", "split_of", "splits_of"]
 
 
 def content_key(record: Record) -> bytes:
-    """128 bits of the record's content: the same for equal documents or dialogues, wherever they come from."""
+    """128 bits of the record's content: the same for equal records, wherever they come from.
+
+    Texts are equal but for case and space; a preference with its replies and judgement; images and sounds by the byte.
+    """
     if record.messages is not None:
         parts = [f"{message['role']}\x1f{plain(message['content'])}" for message in record.messages]
-        return _digest("\x1e".join(parts), b"dialogue")
-    assert record.text is not None
-    return _digest(plain(record.text), b"document")
+        for name, reply in (("chosen", record.chosen), ("rejected", record.rejected)):
+            if reply is not None:
+                parts.append(f"{name}\x1f{plain(reply)}")
+        if record.liked is not None:
+            parts.append(f"liked\x1f{record.liked}")
+        return key_of("\x1e".join(parts), b"dialogue")
+    if record.text is not None:
+        return key_of(plain(record.text), b"document")
+    return bytes_key(record.image or b"", b"image") if record.audio is None else bytes_key(record.audio, b"audio")
+
+
+def bytes_key(content: bytes, kind: bytes) -> bytes:
+    """128 bits of an image or a sound."""
+    import hashlib
+
+    return hashlib.blake2b(content, digest_size=KEY_BYTES, person=kind).digest()
 
 
 def split_key(record: Record) -> bytes:
@@ -35,11 +49,7 @@ def split_key(record: Record) -> bytes:
     if record.messages is None:
         return content_key(record)
     question = next((m for m in record.messages if m["role"] == "user"), record.messages[0])
-    return _digest(plain(question["content"]), b"question")
-
-
-def _digest(text: str, kind: bytes) -> bytes:
-    return hashlib.blake2b(text.encode("utf-8", errors="surrogatepass"), digest_size=KEY_BYTES, person=kind).digest()
+    return key_of(plain(question["content"]), b"question")
 
 
 def split_of(key: bytes, split: SplitConfig) -> str:
@@ -48,3 +58,12 @@ def split_of(key: bytes, split: SplitConfig) -> str:
     if place < split.test:
         return "test"
     return "validation" if place < split.test + split.validation else "train"
+
+
+def splits_of(keys: NDArray[np.uint8], split: SplitConfig) -> NDArray[np.int8]:
+    """`split_of` for each row of 16 bytes, as the number of the split in `SPLITS`."""
+    import numpy as np
+
+    places = np.ascontiguousarray(keys[:, :8]).view(">u8").ravel().astype(np.float64) / 2**64
+    held_out = np.where(places < split.test, np.int8(2), np.int8(1))
+    return np.where(places < split.test + split.validation, held_out, np.int8(0)).astype(np.int8)

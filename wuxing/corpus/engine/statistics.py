@@ -1,4 +1,4 @@
-'''`statistics.json`: everything that the data report draws, and `changed.parquet`, `dropped.parquet` beside it.
+"""`statistics.json`: everything that the data report draws, and `changed.parquet`, `dropped.parquet` beside it.
 
 The schema (a key that has nothing to say is there and empty; figures are exact unless they say otherwise):
 
@@ -45,6 +45,6 @@ The schema (a key that has nothing to say is there and empty; figures are exact 
 least hash: a uniform sample that does not depend on how the work was cut.  `changed.parquet`: id, step (`2:privacy`),
 before, after – the same choice per step, cut around the first difference.  Where a recipe has a privacy step, every
 text in both is redacted.
-'''
+"""
 
 from __future__ import annotations
