@@ -1,21 +1,30 @@
-"""Unicode form, line ends, space, invisible and control characters.  Doing it twice changes nothing more."""
+"""Unicode form, line ends, space, invisible and control characters.  Doing it twice changes nothing more.
+
+A C pass writes whole columns; the few texts that need Unicode's composition go through `Normalise.change`, the slow
+truth of that pass.
+"""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from wuxing.core.context import Context
+from wuxing.core.record import Drop
+from wuxing.corpus.clean.cleaner import Cleaned, Notes
 from wuxing.corpus.clean.config import NormaliseConfig
-from wuxing.corpus.clean.text_cleaner import TextCleaner
+from wuxing.corpus.clean.text_cleaner import TextCleaner, replaced
+from wuxing.text.scan import BLANK, INVISIBLE, LINE_END, ODD_SPACE, UNKNOWN, normalised
 
-_LINE_END = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
-_INVISIBLE = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\xad\u200b\u2060\ufeff\ufff9-\ufffb\ufffe\uffff]")
-"""Control characters, soft hyphen, zero-width space, byte order mark.  Joiners stay: Persian and emoji need them."""
-_ODD_SPACE = re.compile("[\xa0\u2000-\u200a\u202f\u205f]")
-_SPACE_AT_LINE_END = re.compile("[ \t\u3000]+(?=\n)")
+if TYPE_CHECKING:
+    import pyarrow
+
+_LINE_END = re.compile(f"\r\n?|[{LINE_END}]")
+_INVISIBLE = re.compile(f"[{INVISIBLE}]")
+_ODD_SPACE = re.compile(f"[{ODD_SPACE}]")
+_SPACE_AT_LINE_END = re.compile(f"[{BLANK}]+(?=\n)")
 
 
 class Normalise(TextCleaner):
@@ -24,6 +33,7 @@ class Normalise(TextCleaner):
     def __init__(self, form: Literal["NFC", "NFKC"] = "NFC", max_blank_lines: int = 1):
         super().__init__()
         self.form: Literal["NFC", "NFKC"] = form
+        self.max_blank_lines = max_blank_lines
         self._blank = re.compile("\n{%d,}" % (max_blank_lines + 2))  # noqa: UP031
         self._kept = "\n" * (max_blank_lines + 1)
 
@@ -34,6 +44,19 @@ class Normalise(TextCleaner):
         text = _ODD_SPACE.sub(" ", text)
         text = _SPACE_AT_LINE_END.sub("", text)
         return self._blank.sub(self._kept, text).strip()
+
+    def clean(self, values: pyarrow.Array, notes: Notes) -> Cleaned:
+        """The column in normal form."""
+        import numpy as np
+        import pyarrow.compute as pc
+
+        texts, status = normalised(values, self.form, self.max_blank_lines)
+        texts = replaced(texts, np.flatnonzero(status == UNKNOWN), self.change)
+        cleaned = Cleaned(texts)
+        empty = pc.equal(pc.binary_length(texts), 0).to_numpy(zero_copy_only=False)
+        for place in np.flatnonzero(empty).tolist():
+            cleaned.dropped[place] = Drop("empty", "nothing but space")
+        return cleaned
 
 
 def build(config: NormaliseConfig, context: Context, fitted: Path | None = None) -> Normalise:

@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
 from wuxing.corpus.clean.cleaner import Cleaned, Column, Notes, changed_texts
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow
+    from numpy.typing import NDArray
+
+
+def replaced(values: pyarrow.Array, places: NDArray[np.int64], change: Callable[[str], str]) -> pyarrow.Array:
+    """The texts with `change` applied at these places, in rising order; the same object when nothing changed."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    old = values.take(pa.array(places)).to_pylist() if len(places) else []
+    new = [change(text) for text in old]
+    different = [number for number, text in enumerate(new) if text != old[number]]
+    if not different:
+        return values
+    mask = np.zeros(len(values), bool)
+    mask[places[different]] = True
+    return pc.replace_with_mask(values, pa.array(mask), pa.array([new[number] for number in different], values.type))
 
 
 class TextCleaner:
