@@ -122,11 +122,11 @@ def test_a_file_cut_short_gives_what_it_holds_and_a_reason(tmp_path: Path) -> No
 
 
 def test_a_directory_names_every_file_and_skips_hidden_ones(tmp_path: Path) -> None:
-    for name in ("b/z.txt", "a.md", ".hidden.txt", "b/.git/c.txt", "picture.png"):
+    for name in ("b/z.txt", "a.md", ".hidden.txt", "b/.git/c.txt", "picture.xyz"):
         (tmp_path / "d" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "d" / name).write_text(name)
     rows = read(tmp_path / "d")
-    assert [row.place for row in rows] == ["a.md#0", "b/z.txt#0", "picture.png"]
+    assert [row.place for row in rows] == ["a.md#0", "b/z.txt#0", "picture.xyz"]
     assert values(rows)[-1] == "unknown_format"
     assert [row.place for row in read(tmp_path / "d" / "**" / "*.txt")] == ["b/z.txt#0"]
 

@@ -11,6 +11,7 @@ from typing import Any
 from wuxing.core.error import WuxingError
 from wuxing.core.record import Drop, Record
 from wuxing.source.config import Fields, SourceConfig
+from wuxing.source.medium import bytes_of, label_of, usual_media
 from wuxing.source.row import Row
 
 _FIELD = re.compile(r"\{([^{}]+)\}")
@@ -55,7 +56,7 @@ class Mapper:
         """The record of a row, or why it gives none.  Raises WuxingError where the recipe says `missing: refuse`."""
         if isinstance(row.value, Drop):
             return row.value
-        fields = self.source.fields or usual_fields(row.value)
+        fields = self.source.fields or usual_media(row.value) or usual_fields(row.value)
         if fields is None:
             self._note(row.value)
             return Drop("unknown_fields", f"has {', '.join(map(str, list(row.value)[:12]))}")
@@ -74,6 +75,8 @@ class Mapper:
                 return value
             meta[name] = _plain(value)
         name = f"{self.source.label}/{row.place}"
+        if fields.image or fields.audio:
+            return self._medium(row, fields, name, meta)
         if fields.text:
             text = self._filled(row.value, fields.text)
             return Record(name, self.source.label, text=text, meta=meta) if isinstance(text, str) else text
@@ -81,6 +84,20 @@ class Mapper:
         if isinstance(messages, list):
             return Record(name, self.source.label, messages=messages, meta=meta)
         return messages
+
+    def _medium(self, row: Row, fields: Fields, name: str, meta: dict[str, Any]) -> Record | Drop | _Missing:
+        key = fields.image or fields.audio
+        assert key is not None
+        raw = self._value(row.value, key)
+        data = raw if isinstance(raw, _Missing) else bytes_of(raw, key)
+        label = self._text(row.value, fields.label) if fields.label else label_of(row, self.source)
+        if isinstance(data, Drop | _Missing):
+            return data
+        if isinstance(label, Drop | _Missing):
+            return label
+        if fields.image:
+            return Record(name, self.source.label, image=data, label=label, meta=meta)
+        return Record(name, self.source.label, audio=data, label=label, meta=meta)
 
     def _messages(self, value: Mapping[str, Any], fields: Fields) -> list[dict[str, str]] | Drop | _Missing:
         if fields.messages:

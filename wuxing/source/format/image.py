@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from wuxing.core.record import Drop
 from wuxing.source.config import SourceConfig
@@ -43,3 +43,12 @@ def class_names(schema: pyarrow.Schema) -> dict[str, list[str]]:
         for name, kind in kinds.items()
         if kind.get("_type") == "ClassLabel" and isinstance(kind.get("names"), list)
     }
+
+
+def named(row: dict[str, Any], names: dict[str, list[str]]) -> dict[str, Any]:
+    """A row in which the numbers of classes are their names; -1 stands for none (the hub's test splits)."""
+    for column, labels in names.items():
+        number = row.get(column)
+        if isinstance(number, int):
+            row[column] = labels[number] if 0 <= number < len(labels) else None
+    return row

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 from wuxing.core.record import Drop
 from wuxing.source.config import SourceConfig
 from wuxing.source.encoding import decode
+from wuxing.source.format.image import class_names, named
 from wuxing.source.row import Value, short
 
 LONGEST_FIELD_CHARACTERS = 1 << 30
@@ -125,9 +126,10 @@ def read_row_groups(stream: BinaryIO, start: int, stop: int | None) -> Iterator[
     try:
         file = pq.ParquetFile(stream if stream.seekable() else io.BytesIO(stream.read()))
         groups = list(range(start, file.num_row_groups if stop is None else stop))
+        names = class_names(file.schema_arrow)
         for batch in file.iter_batches(batch_size=ROWS_PER_BATCH, row_groups=groups):
             for row in batch.to_pylist():
-                yield number, row
+                yield number, named(row, names) if names else row
                 number += 1
     except (pa.ArrowException, ValueError) as error:
         yield number, Drop("broken_parquet", short(error))
