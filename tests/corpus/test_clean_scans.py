@@ -74,7 +74,7 @@ def test_every_code_point_is_normalised_alike(form: Literal["NFC", "NFKC"]) -> N
     expected = [step.change(text) for text in texts]
     assert step.clean(array, {}).values.to_pylist() == expected
     _, status = normalised(array, form, 1)
-    letters = [n for n, c in enumerate(points) if "CJK UNI" in unicodedata.name(c, "")]
+    letters = [n for n, c in enumerate(points) if unicodedata.name(c, "").startswith("CJK UNI")]
     assert len(letters) > 90_000
     assert (status[letters] == SAME).all(), "Chinese text must not need a look"
 
