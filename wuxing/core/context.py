@@ -71,6 +71,8 @@ class Context:
     progress: Progress = field(default_factory=Progress)
     stop: StopSignal = field(default_factory=StopSignal)
     cache: Path | None = None
+    on: str = field(default_factory=lambda: os.environ.get("WUXING_ON") or "local")
+    """Where work that can be spread runs: "local" (this process, or a pool of processes) or "ray" (a cluster)."""
     processes: int = 1
     """Processes that train one model together, this one included."""
     team: Any = None

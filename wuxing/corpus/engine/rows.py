@@ -244,11 +244,11 @@ class _Builder:
         elif isinstance(made[0], str):
             self.bytes += len(made[0])
         else:
-            self.drops[len(self.ids)] = made  # type: ignore[assignment]
+            self.drops[len(self.ids)] = made
             self.ids.append(printable(id))
             return
         self.rows.append(len(self.ids))
-        self.made.append(made)  # type: ignore[arg-type]
+        self.made.append(made)
         self.ids.append(id)
 
     def take(self) -> Chunk:
