@@ -8,10 +8,34 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from wuxing.core.step import Config, plumbing
+from wuxing.source.format_config import Fill, HtmlOptions, Limits, MailOptions
 from wuxing.source.remote_config import GitSource, HubSource, SqlSource, no_password
 
-Format = Literal["auto", "text", "jsonl", "json", "csv", "tsv", "parquet", "yaml", "image", "audio"]
-
+Format = Literal[
+    "auto",
+    "text",
+    "markdown",
+    "jsonl",
+    "json",
+    "yaml",
+    "csv",
+    "tsv",
+    "parquet",
+    "arrow",
+    "html",
+    "warc",
+    "pdf",
+    "docx",
+    "odt",
+    "epub",
+    "mail",
+    "mbox",
+    "zip",
+    "tar",
+    "image",
+    "audio",
+]
+Missing = Literal["drop", "refuse", "skip"]
 
 ORIGINS = ("package", "files", "exchanges", "git", "sql", "hub")
 
@@ -36,7 +60,8 @@ class PackageSource(Config):
 class Fields(Config):
     """How a row becomes a record: a field's name, or a template such as `"{title}\\n\\n{text}"`.
 
-    Give `text`, or `messages`, or `prompt` with `reply`, or `image`, or `audio`.
+    Give `text`, or `messages`, or `prompt` with `reply`, or `image`, or `audio`; for preferences `chosen` with
+    `rejected`, alone or beside `messages` or `prompt`.
     """
 
     text: str | None = None
@@ -47,8 +72,16 @@ class Fields(Config):
     """What the user says, for rows that are one question and one answer."""
     reply: str | None = None
     """What the assistant answers."""
+    history: str | None = None
+    """Earlier turns before the prompt: a list of pairs (question, answer), as Alpaca files have it."""
     system: str | None = None
-    """The system message before the dialogue."""
+    """The system message before the dialogue, where a row has one."""
+    chosen: str | None = None
+    """The better reply, or a whole dialogue that ends with it: a text, a message, or a list of messages."""
+    rejected: str | None = None
+    """The worse reply, in the same form."""
+    liked: str | None = None
+    """Whether the dialogue's last reply was liked: true or false, 1 or 0, up or down."""
     image: str | None = None
     """A picture: bytes, Hugging Face's {bytes, path}, base64, or the path of a file beside the table."""
     audio: str | None = None
@@ -61,14 +94,21 @@ class Fields(Config):
     @model_validator(mode="after")
     def _one_shape(self) -> Fields:
         shapes = [name for name in ("text", "messages", "prompt", "image", "audio") if getattr(self, name)]
-        if len(shapes) != 1:
+        if len(shapes) != 1 and not (self.chosen and not shapes):
             raise ValueError(
                 f"fields needs exactly one of text, messages, prompt, image, audio; it has {shapes or 'none'}"
             )
-        if bool(self.prompt) != bool(self.reply):
+        if bool(self.chosen) != bool(self.rejected):
+            raise ValueError("fields.chosen and fields.rejected go together")
+        if bool(self.prompt) != bool(self.reply) and not (self.prompt and self.chosen and not self.reply):
             raise ValueError("fields.prompt and fields.reply go together")
-        if self.system and self.text:
-            raise ValueError("fields.system is for dialogues, fields.text for documents")
+        if self.liked and self.chosen:
+            raise ValueError("fields.liked judges one reply, fields.chosen and fields.rejected compare two")
+        if self.history and not self.prompt:
+            raise ValueError("fields.history goes with fields.prompt")
+        talk = next((n for n in ("system", "chosen", "liked", "history") if getattr(self, n)), None)
+        if talk and shapes and shapes[0] in ("text", "image", "audio"):
+            raise ValueError(f"fields.{talk} is for dialogues, fields.{shapes[0]} for documents")
         return self
 
 
@@ -102,19 +142,32 @@ class SourceConfig(Config):
     judged: Literal["up", "down", "any"] | None = None
     """With `exchanges`: which judgement an answer needs; `up` unless given."""
     format: Format = "auto"
-    """How the files are written; `auto` goes by the file's name."""
+    """How the files are written; `auto` goes by first bytes and names.  Packed files are unpacked anyway."""
     encoding: str = "auto"
     """Of text files: `auto` tries UTF-8, then what the bytes look like."""
     rows: str | None = None
     """The key under which a JSON or YAML document holds its list of rows, such as `conversations`."""
-    per: Literal["file", "paragraph", "line"] = "file"
-    """For text files: what one record is."""
+    per: Literal["file", "paragraph", "line", "page"] = "file"
+    """What one record is: a file, paragraph or line of text; a file or page of PDF; a file or chapter of EPUB."""
+    header: tuple[str, ...] | None = None
+    """The columns' names of CSV and TSV files whose first line is data."""
+    delimiter: str | None = Field(default=None, min_length=1, max_length=1)
+    """What separates the columns of CSV; found among comma, tab, semicolon and bar unless given."""
+    quote: str | None = Field(default=None, max_length=1)
+    """What stands around CSV fields; found unless given; empty: nothing does."""
+    html: HtmlOptions = HtmlOptions()
+    """What of a page is its text."""
+    mail: MailOptions = MailOptions()
+    """What of a mail is its text."""
+    limits: Limits = Limits()
+    """Bounds against broken and hostile files."""
     fields: Fields | None = None
     """How a row becomes a record; when left out, the usual names are recognised (see the prepare page)."""
-    missing: Literal["drop", "refuse"] = "drop"
-    """A row that lacks a field: dropped with the fate `filtered:missing_field`, or an error that stops the step."""
-    fill: dict[str, str] = Field(default_factory=dict)
-    """Values for fields that a row may lack."""
+    missing: Missing | dict[str, Missing] = "drop"
+    """A row that lacks a field: dropped with the fate `filtered:missing_field`, or an error that stops the step; one
+    policy for all or one for each field.  `skip`: a field of `meta`, the label or the system message is left out."""
+    fill: dict[str, Fill | bool | int | float | str] = Field(default_factory=dict)
+    """Values for fields that a row may lack: constants, or `{mode: mean}`, `median`, `most_frequent`."""
 
     @field_validator("files")
     @classmethod

@@ -29,6 +29,13 @@ class Row:
         return self.value if isinstance(self.value, Drop) else None
 
 
+class Document(dict[str, Any]):
+    """The row of a document: `text` is its content, and whatever else it has (title, url, date, ...) is about it.
+
+    Without `fields` in the recipe the content becomes the record's text and the rest its meta.
+    """
+
+
 class Blob(Protocol):
     """One file, wherever it lies.  Picklable: a worker elsewhere opens it."""
 
