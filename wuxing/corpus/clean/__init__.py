@@ -39,6 +39,11 @@ CLEANERS = {
     "perplexity": "wuxing.corpus.clean.perplexity",
     "toxicity": "wuxing.corpus.clean.toxicity",
     "decontaminate": "wuxing.corpus.clean.decontaminate",
+    "image": "wuxing.corpus.clean.image",
+    "standardise_image": "wuxing.corpus.clean.image_form",
+    "audio": "wuxing.corpus.clean.audio",
+    "voice": "wuxing.corpus.clean.voice",
+    "standardise_audio": "wuxing.corpus.clean.audio_form",
 }
 
 

@@ -16,6 +16,13 @@ from wuxing.corpus.clean.filter_config import (
     PlaceholderConfig,
     ToxicityConfig,
 )
+from wuxing.corpus.clean.media_config import (
+    AudioConfig,
+    ImageConfig,
+    StandardiseAudioConfig,
+    StandardiseImageConfig,
+    VoiceConfig,
+)
 
 PrivateKind = Literal["mail", "phone", "ip", "card", "iban", "id_cn", "ssn_us", "plate_cn", "key"]
 PRIVATE_KINDS: tuple[PrivateKind, ...] = get_args(PrivateKind)
@@ -205,3 +212,13 @@ class CleanStep(Choice):
     """Drop texts that hold words of a list."""
     decontaminate: DecontaminateConfig | None = None
     """Remove what evaluation sets ask."""
+    image: ImageConfig | None = None
+    """Decode pictures; drop broken, small, blurred, empty ones."""
+    standardise_image: StandardiseImageConfig | None = None
+    """One format, mode and size of pictures, without metadata."""
+    audio: AudioConfig | None = None
+    """Decode sounds; drop broken, short, silent, clipped ones."""
+    voice: VoiceConfig | None = None
+    """Find speech in sounds; drop what holds none, cut what lies around it."""
+    standardise_audio: StandardiseAudioConfig | None = None
+    """One rate, channel and format of sounds."""
