@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
@@ -93,3 +97,94 @@ def test_a_disk_that_refuses_reaches_the_caller(tmp_path: Path) -> None:
     with pytest.raises(OSError):
         checkpoints.wait()
     checkpoints.wait()
+
+
+def test_the_files_are_those_of_a_synchronous_save_and_of_the_library(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    odd = {
+        "half": torch.randn(3, 5).to(torch.bfloat16),
+        "scalar": torch.tensor(7.5),
+        "none": torch.empty(0, 4),
+        "turned": torch.randn(4, 6).T,
+        "bits": torch.tensor([True, False]),
+        "double": torch.randn(2, dtype=torch.float64),
+        "名": torch.arange(5),
+    }
+    tensors = {"model": odd, "optimizer": {"random": torch.get_rng_state()}}
+    for name, asynchronous in (("a", True), ("b", False)):
+        checkpoints = Checkpoints(tmp_path / name, asynchronous=asynchronous)
+        checkpoints.save(3, tensors, {"done": 3})
+        checkpoints.wait()
+    files = [{p.name: p.read_bytes() for p in (tmp_path / name / "step-00000003").iterdir()} for name in "ab"]
+    assert files[0] == files[1]
+    save_file({name: tensor.contiguous() for name, tensor in odd.items()}, tmp_path / "theirs.safetensors")
+    ours = load_file(tmp_path / "a" / "step-00000003" / "model.safetensors")
+    theirs = load_file(tmp_path / "theirs.safetensors")
+    assert ours.keys() == theirs.keys() == odd.keys()
+    for name, tensor in theirs.items():
+        assert ours[name].dtype == tensor.dtype and torch.equal(ours[name], tensor)
+
+
+def test_buffers_are_used_again_and_follow_new_shapes(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=9)
+    shapes = [(4, 4), (4, 4), (2, 8), (3,)]
+    checkpoints.prepare({"model": {"w": torch.empty(4, 4)}, "optimizer": {}})
+    addresses = []
+    for step, shape in enumerate(shapes, 1):
+        groups = {"model": {"w": torch.full(shape, float(step))}, "optimizer": {f"m{step}": torch.ones(step)}}
+        checkpoints.save(step, groups, {"done": step})
+        addresses.append(checkpoints._snapshot.groups["model"]["w"].data_ptr())
+    checkpoints.wait()
+    assert addresses[0] == addresses[1]
+    for step, shape in enumerate(shapes, 1):
+        found = checkpoints.load(step)
+        assert torch.equal(found.tensors["model"]["w"], torch.full(shape, float(step)))
+        assert found.tensors["optimizer"].keys() == {f"m{step}"}
+
+
+def test_an_error_of_the_writer_surfaces_at_the_next_step(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    save(checkpoints, 1)
+    checkpoints.wait()
+    checkpoints.directory = tmp_path / "file"
+    checkpoints.directory.write_text("in the way")
+    save(checkpoints, 2)
+    while checkpoints.busy:
+        time.sleep(0.001)
+    with pytest.raises(OSError):
+        checkpoints.check()
+    checkpoints.check()
+
+
+def test_a_kill_while_it_writes_leaves_the_one_before(tmp_path: Path) -> None:
+    """SIGKILL at many instants of the second save: what is found is always whole, of step 1 or of step 2."""
+    code = """
+import sys, torch
+from pathlib import Path
+from wuxing.train.checkpoint import Checkpoints
+checkpoints = Checkpoints(Path(sys.argv[1]))
+def save(step):
+    w = {f"w{n}": torch.full((500_000,), float(step)) for n in range(4)}
+    checkpoints.save(step, {"model": w, "optimizer": {"m": torch.full((9,), float(step))}}, {"done": step})
+save(1)
+checkpoints.wait()
+print("first", flush=True)
+for step in range(2, 10_000):
+    save(step)
+"""
+    random = Random(4)
+    seen = set()
+    for attempt in range(5):
+        directory = tmp_path / str(attempt)
+        child = subprocess.Popen([sys.executable, "-c", code, str(directory)], stdout=subprocess.PIPE)
+        assert child.stdout is not None and child.stdout.readline() == b"first\n"
+        time.sleep(random.uniform(0, 0.2))
+        child.kill()
+        child.wait()
+        found = Checkpoints(directory).latest(pytest.fail)
+        assert found is not None
+        for group in found.tensors.values():
+            assert all(bool((tensor == found.step).all()) for tensor in group.values())
+        seen.add(found.step)
+    assert len(seen) > 1

@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from wuxing.core.digest import digest_of_file
 from wuxing.core.error import WuxingError
 from wuxing.core.file import read_json, sync, write_json
+from wuxing.train.snapshot import Groups, Snapshot, write_tensors
 
 DIGEST = "digest.json"
 
@@ -35,27 +36,43 @@ class Checkpoint:
 
 @dataclass
 class Checkpoints:
-    """The checkpoints of one run.  `save` copies the tensors and returns; a thread writes the copy."""
+    """The checkpoints of one run.  `save` copies the tensors and returns; a thread writes the copy, one at a time."""
 
     directory: Path
     keep: int = 2
+    asynchronous: bool = True
+    """False: `save` returns once all is on the disk.  The files are the same."""
     held: int | None = None
     """A step whose checkpoint stays, besides the last ones and the best."""
     _thread: threading.Thread | None = None
     _error: BaseException | None = None
     _best: int | None = field(default=None)
+    _snapshot: Snapshot = field(default_factory=Snapshot)
 
-    def save(
-        self, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any], best: bool = False
-    ) -> None:
+    def prepare(self, tensors: Groups) -> None:
+        """Get the memory for the first copy while training goes on: these tensors' shapes, whatever they hold."""
+        self._snapshot.prepare(tensors)
+
+    @property
+    def busy(self) -> bool:
+        """Whether the last `save` is still being written: another one would wait for it."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def check(self) -> None:
+        """Raise what went wrong with the last `save`, if it has come to its end."""
+        if not self.busy:
+            self.wait()
+
+    def save(self, step: int, tensors: Groups, state: Mapping[str, Any], best: bool = False) -> None:
         """Begin to write a checkpoint; waits for the one before.  Raises what went wrong with that one."""
         self.wait()
-        copied = {
-            file: {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in group.items()}
-            for file, group in tensors.items()
-        }
+        copied = self._snapshot.take(tensors)
         if best:
             self._best = step
+        if not self.asynchronous:
+            self._write(step, copied, dict(state))
+            self.wait()
+            return
         self._thread = threading.Thread(target=self._write, args=(step, copied, dict(state)), name="checkpoint")
         self._thread.start()
 
@@ -112,11 +129,12 @@ class Checkpoints:
             draft = self.directory / f".draft-{step:08d}"
             shutil.rmtree(draft, ignore_errors=True)
             draft.mkdir(parents=True)
+            digests = {}
             for file, group in tensors.items():
-                save_file(group, draft / f"{file}.safetensors")
-                sync(draft / f"{file}.safetensors")
+                digests[f"{file}.safetensors"] = write_tensors(draft / f"{file}.safetensors", group)
             write_json(draft / "state.json", state)
-            write_json(draft / DIGEST, {path.name: digest_of_file(path) for path in sorted(draft.iterdir())})
+            digests["state.json"] = digest_of_file(draft / "state.json")
+            write_json(draft / DIGEST, dict(sorted(digests.items())))
             final = self.directory / f"step-{step:08d}"
             if final.exists():
                 self._remove(final)

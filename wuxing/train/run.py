@@ -92,7 +92,7 @@ class Run:
     def finish(self) -> None:
         """All steps that are left.  Raises Interrupted, with its state saved, when a stop is asked for."""
         trainer, started = self.trainer, time.monotonic()
-        before, saved = self.seconds, started
+        before, saved, begun = self.seconds, started, trainer.done
         measured = {round(trainer.steps * turn / self.times) for turn in range(1, self.times + 1)}
         with self.context.progress.bar(self.name, trainer.steps) as bar:
             bar.set(trainer.done)
@@ -101,6 +101,9 @@ class Run:
                 self._mark()
             while not self.ended:
                 report = trainer.step()
+                self.checkpoints.check()
+                if begun == trainer.done - 1 and self.leads:
+                    self.checkpoints.prepare(trainer.tensors())
                 self._tell(report, bar)
                 if report.spike and trainer.guard.spike == "rewind":
                     self._rewind(report)
@@ -110,7 +113,7 @@ class Run:
                 now = time.monotonic()
                 self.seconds = before + now - started
                 last = bool(self.ended)
-                due = self.leads and now - saved >= self.save_every_seconds
+                due = self.leads and now - saved >= self.save_every_seconds and not self.checkpoints.busy
                 stop, due = team.any_of([self.context.stop.requested, due])
                 if last or stop or due or self._worth_saving:
                     self.save()
