@@ -18,12 +18,12 @@ from wuxing.core.file import write_text
 from wuxing.core.record import Fates, Record
 from wuxing.core.step import Draft, content_of
 from wuxing.page.block import (
-    Bullets,
     Card,
     Change,
     Changes,
     Code,
     Figure,
+    Fold,
     Gallery,
     Inline,
     Item,
@@ -95,12 +95,11 @@ class _Page:
         t, counts = self.words, self.fates.counts
         train = int(self.draft.summary["train"])
         held_out = counts["kept"] + counts["augmented"] - train
-        note = compose(t("note.copies"), {"number": _figure(self.config.copies, "recipe")})
-        changed = counts["augmented"] / self.copies if self.copies else 0.0
+        share = Figure(format_percent(counts["augmented"] / self.copies if self.copies else 0), "evidence.json")
+        note = compose(t("note.copies"), {"number": _figure(self.config.copies, "recipe"), "share": share})
         return [
             Card(t("card.train"), _figure(train, "train.parquet"), []),
             Card(t("card.copies"), _figure(counts["augmented"], "fates.json"), note),
-            Card(t("card.changed"), Figure(format_percent(changed), "evidence.json"), []),
             Card(t("card.held_out"), _figure(held_out, "fates.json"), []),
         ]
 
@@ -124,9 +123,8 @@ class _Page:
             return [Part(None, [intro, changes])]
         if content == "image":
             items = [item for sample in samples for item in self._pictures(sample)]
-            return [Part(None, [intro, Gallery(items)])]
-        said = Bullets([[t("sound")]])
-        parts = [Part(None, [intro, said])]
+            return [Part(None, [intro, Gallery(items), Fold([t("numbers")], [self._numbers(samples)])])]
+        parts = [Part(None, [intro, Paragraph([t("sound")])])]
         for sample in samples[:12]:
             parts.append(
                 Part(
@@ -138,7 +136,7 @@ class _Page:
 
     def _pictures(self, sample: Sample) -> list[Item]:
         t = self.words
-        done = ", ".join(f"{name} {_numbers(numbers)}" for step in sample.operations for name, numbers in step.items())
+        done = ", ".join(name for step in sample.operations for name in step)
         soft = sample.after.meta.get("soft_label")
         label = _soft(soft) if soft else str(sample.after.label)
         before: list[Inline] = [f"{t('before')} · {sample.before.label}"]
@@ -147,6 +145,15 @@ class _Page:
             Item(sample.before.id, before, image=_uri(sample.before.image or b"", "image")),
             Item(sample.after.id, after, image=_uri(sample.after.image or b"", "image")),
         ]
+
+    def _numbers(self, samples: Sequence[Sample]) -> Table:
+        rows: list[list[list[Inline]]] = [
+            [[Code(sample.after.id)], [Code(name)], [_numbers(numbers)]]
+            for sample in samples
+            for step in sample.operations
+            for name, numbers in step.items()
+        ]
+        return Table([self.words(f"column.{name}") for name in ("copy", "operation", "numbers")], rows)
 
     def _sound(self, record: Record, side: Literal["before", "after"]) -> Item:
         from wuxing.media.audio import decode

@@ -115,11 +115,12 @@ def deletion(text: str, operation: Deletion, random: Random) -> tuple[str, Numbe
 
 
 def swap(text: str, operation: Swap, random: Random) -> tuple[str, Numbers]:
-    """Neighbouring words change places by chance, each word at most once."""
+    """Neighbouring words change places by chance, each word at most once, never across punctuation or a line's end."""
     words, gaps = parts_of(text)
     place = count = 0
     while place + 1 < len(words):
-        if random.random() < operation.rate and words[place] != words[place + 1]:
+        near = not gaps[place + 1].strip(" ")
+        if random.random() < operation.rate and near and words[place] != words[place + 1]:
             words[place], words[place + 1] = words[place + 1], words[place]
             count += 1
             place += 1

@@ -65,12 +65,12 @@ class WordVectors:
 
     def nearest(self, word: str | NDArray[np.float32], count: int = 10) -> list[tuple[str, float]]:
         """The words whose vectors have the largest cosine with a word's (itself left out), or with a vector."""
-        wanted = self.vector(word) if isinstance(word, str) else word
+        own, wanted = (word, self.vector(word)) if isinstance(word, str) else (None, word)
         lengths = np.linalg.norm(self.vectors, axis=1) * np.linalg.norm(wanted)
         cosines = self.vectors @ wanted / np.maximum(lengths, 1e-12)
         order = np.argsort(-cosines, kind="stable")
         found = [(self.vocabulary.terms[i], float(cosines[i])) for i in order[: count + 1]]
-        return [pair for pair in found if pair[0] != word][:count]
+        return [pair for pair in found if pair[0] != own][:count]
 
     def analogy(self, a: str, b: str, c: str, count: int = 1) -> list[tuple[str, float]]:
         """a is to b as c is to ...: the words nearest to b - a + c, each scaled to length 1 (Mikolov et al. 2013)."""
