@@ -45,6 +45,8 @@ class Team:
     """How long a collective may wait for another process before it counts as lost."""
     followers: list[subprocess.Popen[bytes]] = field(default_factory=list)
     _jobs: int = 0
+    _heard: float = 0.0
+    """When the store last answered."""
 
     def __post_init__(self) -> None:
         hosts = self.rank == 0 and not _agent_holds_store()
@@ -62,6 +64,8 @@ class Team:
             number += 1
             try:
                 self._beats.set(f"beat/{self.rank}", str(number))
+                self._beats.check(["place/0"])  # setting waits for no answer
+                self._heard = time.monotonic()
             except (RuntimeError, OSError):  # the lead is gone: the next collective will say so
                 return
 
@@ -112,6 +116,8 @@ class Team:
 
     def _who_is_gone(self) -> str:
         """The ranks that have fallen silent, with their places."""
+        if not self._answers():
+            return f"rank 0 ({self.address}) is gone or cannot be reached"
         try:
             before = {rank: self._read(f"beat/{rank}") for rank in range(self.ranks)}
             time.sleep(SILENT_SECONDS)
@@ -125,8 +131,15 @@ class Team:
             return f"rank 0 ({self.address}) is gone or cannot be reached"
         return f"{' and '.join(gone)} is gone or cannot be reached" if gone else "the connection between ranks was lost"
 
+    def _answers(self) -> bool:
+        """Whether the store still does: asking one behind a cut link would wait for minutes."""
+        time.sleep(SILENT_SECONDS)
+        return time.monotonic() - self._heard < SILENT_SECONDS
+
     def fail(self, error: BaseException) -> None:
         """Leave word of what ended this process, for the lead to tell."""
+        if not self._answers():
+            return
         self._beats.set(f"failed/{self.rank}", " ".join(str(error).split())[:500] or type(error).__name__)
 
     def _read(self, key: str) -> str:
