@@ -9,6 +9,7 @@ from wuxing.page.number import format_count, format_figure, format_share, percen
 from wuxing.page.svg import (
     BAD,
     INK,
+    MUTED,
     NORMAL,
     ROW,
     SERIES,
@@ -100,7 +101,7 @@ class Histogram:
 def draw_histograms(title: str, panels: Sequence[Histogram], columns: int = 2) -> str:
     """Counts of values between bounds, side by side; what thresholds cut off has the colour of a loss."""
     columns = min(columns, len(panels)) or 1
-    height = 208.0
+    height = 208.0 if columns < 3 else 166.0
     rows = -(-len(panels) // columns)
     canvas = Canvas(title, rows * height)
     width = WIDTH / columns
@@ -151,9 +152,12 @@ def _cumulative(axes: Frame, edges: Sequence[float], counts: Sequence[float], to
 
 def _marks(axes: Frame, marks: Sequence[tuple[float, str]], span: tuple[float, float]) -> None:
     for number, (value, words) in enumerate(marks):
-        if value < span[0] or value > span[1]:
-            continue
-        x, near_end = axes.x(value), axes.x(value) > (axes.x.start + axes.x.end) / 2
-        axes.canvas.line(x, axes.y.end - 4, x, axes.y.start, INK, 1.2, "4 3")
-        place = x - 4 if near_end else x + 4
-        axes.canvas.text(place, axes.y.end - 6 + 11 * (number % 2), words, INK, "end" if near_end else "start", 10.5)
+        outside = value < span[0] or value > span[1]
+        x = axes.x.end if value > span[1] else axes.x.start if value < span[0] else axes.x(value)
+        near_end = x > (axes.x.start + axes.x.end) / 2
+        if not outside:
+            axes.canvas.line(x, axes.y.end - 4, x, axes.y.start, INK, 1.2, "4 3")
+        said = f"{words} →" if value > span[1] else f"← {words}" if outside else words
+        place = x if outside else x - 4 if near_end else x + 4
+        color, anchor = MUTED if outside else INK, "end" if near_end else "start"
+        axes.canvas.text(place, axes.y.end - 6 + 11 * (number % 2), said, color, anchor, 10.5)
