@@ -74,7 +74,7 @@ class VoiceConfig(Config):
     """Smaller share of speech: `too_little_speech`."""
     min_speech_seconds: float = Field(default=0.1, ge=0)
     """Less speech: `no_speech`."""
-    min_snr_db: float = Field(default=6.0, ge=0)
+    min_snr_db: float = Field(default=4.0, ge=0)
     """For `energy`: how far speech stands above the noise."""
     threshold: float = Field(default=0.5, gt=0, lt=1)
     """For `silero`: the probability from which on a window is speech."""
