@@ -20,6 +20,7 @@ from wuxing.core.context import Context
 from wuxing.core.error import UsageError, WuxingError
 from wuxing.core.file import read_json
 from wuxing.model.network import Network
+from wuxing.train.adjust import ask
 from wuxing.train.average import Average
 from wuxing.train.checkpoint import Checkpoints
 from wuxing.train.config import OptimizerConfig, Stop
@@ -324,3 +325,68 @@ def test_a_recipe_asks_for_all_of_it(world: dict[str, Artifact], tmp_path: Path)
     kept = next(line for line in training["validation"] if line["step"] == training["kept_step"])
     assert kept["bits_per_byte"] == min(line["bits_per_byte"] for line in training["validation"])
     assert training["ended"] in ("the target 1 is reached", "the budget is spent")
+
+
+def adjusted(directory: Path, at: int, **knobs: str) -> Callable[[Trainer], Any]:
+    """A step that asks for knobs after `at` finished steps, as another process would."""
+    step = Trainer.step
+
+    def asking(self: Trainer) -> Any:
+        report = step(self)
+        if self.done == at and not (directory / "asked.jsonl").exists():
+            ask(directory, knobs, "ann", "the loss is rough", "2026-01-01")
+        return report
+
+    return asking
+
+
+def test_a_knob_is_turned_at_the_next_step_and_again_after_a_kill(
+    world: dict[str, Artifact], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after the knob, resumed from before it: the weights are those of a run that was never killed."""
+    save, tell = Run.save, Run._tell
+
+    def early(self: Run) -> None:
+        if self.trainer.done <= 6:
+            save(self)
+
+    def killed(self: Run, report: Any, bar: Any) -> None:
+        tell(self, report, bar)
+        if report.step == 14:
+            raise KeyboardInterrupt
+
+    def make(name: str) -> Path:
+        monkeypatch.setattr(Trainer, "step", adjusted(tmp_path / name, 9, learning_rate="0.002", steps="20"))
+        return make_in(tmp_path / name, ModelKind(), base_config(), base_parents(world), Context(home=tmp_path)).path
+
+    straight = make("straight")
+    monkeypatch.undo()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Run, "save", early)
+        patch.setattr(Run, "_tell", killed)
+        patch.setattr(Run, "_worth_saving", property(lambda self: self.trainer.done == 6))
+        make("killed")
+    monkeypatch.undo()
+    again = make("killed")
+    assert (straight / "model.safetensors").read_bytes() == (again / "model.safetensors").read_bytes()
+    training = read_json(again / "training.json")
+    assert training["steps"] == 20
+    assert [(line["step"], line["knob"], line["value"]) for line in training["adjustments"]] == [
+        (9, "learning_rate", 0.002),
+        (9, "steps", 20),
+    ]
+
+
+def test_a_run_may_be_ended_now(world: dict[str, Artifact], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Trainer, "step", adjusted(tmp_path / "m", 11, steps="1"))
+    made = make_in(tmp_path / "m", ModelKind(), base_config(), base_parents(world), Context(home=tmp_path))
+    training = read_json(made.path / "training.json")
+    assert made.record["failures"] == [] and training["steps"] == 11 and training["validation"][-1]["step"] == 11
+
+
+@pytest.mark.parametrize("knob", [{"rate": "1"}, {"clip": "x"}, {"steps": "-4"}, {"learning_rate": "nan"}])
+def test_knobs_that_make_no_sense_are_refused(knob: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "start.json").write_text("{}")
+    with pytest.raises(UsageError):
+        ask(tmp_path, knob, "ann", "", "")
+    assert not (tmp_path / "asked.jsonl").exists()

@@ -99,6 +99,10 @@ class Store:
         fitting = [artifact for artifact in self.versions(kind, name) if artifact.fingerprint == fingerprint]
         return fitting[-1] if fitting else None
 
+    def drafts(self, kind: str, name: str) -> list[Path]:
+        """What is being made under a name, or was when it was killed; the newest last."""
+        return sorted((self.home / kind / name).glob(".partial-*"), key=lambda path: path.stat().st_mtime)
+
     # ------------------------------------------------------------------------------------------------ making
     @contextmanager
     def making(self, kind: str, name: str, fingerprint: str, seed: int, keep: bool) -> Iterator[Draft]:

@@ -30,6 +30,9 @@ from wuxing.train.memory import PIECE_POSITIONS
 from wuxing.train.rollout import Rollouts
 from wuxing.train.validate import BitsPerByte, TaskAccuracy, Validator
 
+STEPS_AHEAD = 2
+"""Steps whose batches are made before they are asked for."""
+
 
 @dataclass
 class Parts:
@@ -79,6 +82,7 @@ def assemble(
     assert config.batch_tokens is not None and config.data is not None and config.objective.next_token is not None
     step_rows = config.batch_tokens // config.length_tokens
     source = PackedSource(packings, config.data, seed, step_rows, piece_rows, team.rank(), team.ranks())
+    source.ahead, source.pin = STEPS_AHEAD, device.type == "cuda"
     held_out = {
         name: _packing(config, parents[f"data.{name}"], "validation", tokenizer, whole=True) for name in config.data
     }

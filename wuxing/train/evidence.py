@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from wuxing.core.evidence import Evidence
+from wuxing.core.file import read_lines
 from wuxing.core.step import Draft
 from wuxing.data.source import PackedSource
 from wuxing.train.budget import Start
@@ -74,6 +75,12 @@ def _judge_data(evidence: Evidence, config: ModelConfig, run: Run) -> None:
     if isinstance(trainer.source, PackedSource):
         lost = {name: packing.losses for name, packing in trainer.source.packings.items()}
         rounded = {name: {key: round(value, 5) for key, value in losses.items()} for name, losses in lost.items()}
+        fates = {name: packing.fates for name, packing in trainer.source.packings.items()}
+        evidence.measure("packing_fates", fates, "documents by what the rows made of them")
+        lines = [line for line in read_lines(run.directory / LOG) if "loader_wait_seconds" in line]
+        waited, seconds = (sum(line[key] for line in lines) for key in ("loader_wait_seconds", "seconds"))
+        share = round(waited / max(1e-9, seconds), 5)
+        evidence.measure("loader_wait_share", share, "of the time of all steps, spent waiting for their batches")
         evidence.measure("packing_losses", rounded, "shares of padding and of truncated ids; documents without a label")
 
 
@@ -91,8 +98,6 @@ def _reload(run: Run) -> tuple[bool, str]:
 
 
 def _judge_rollouts(evidence: Evidence, run: Run) -> None:
-    from wuxing.core.file import read_lines
-
     lines = [line for line in read_lines(run.directory / LOG) if "mismatch" in line]
     worst = max(line["mismatch"] for line in lines)
     evidence.judge(

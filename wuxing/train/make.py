@@ -253,6 +253,7 @@ def _training(setting: Setting, start: Start, run: Run) -> dict[str, Any]:
         "kept_step": run.kept["step"],
         "ended": run.ended,
         "rewinds": run.rewinds,
+        "adjustments": run.knobs.applied,
         "skipped_updates": trainer.skips,
         "lineage": {"start_from": _start(setting.parents), "data": list(_lineage(setting))},
     }

@@ -31,7 +31,15 @@ class ModelKind(StepKind[ModelConfig]):
         "step_cut",
         "packed_equals_separate",
     )
-    volatile = ("log.jsonl", "start.json", "finished.json", "rollouts/*", "checkpoints/*")
+    volatile = (
+        "log.jsonl",
+        "asked.jsonl",
+        "adjusted.jsonl",
+        "start.json",
+        "finished.json",
+        "rollouts/*",
+        "checkpoints/*",
+    )
     resumable = True
 
     def parents(self, config: ModelConfig) -> Mapping[str, Parent]:

@@ -152,7 +152,13 @@ class Optimizer:
         groups = [group for group in groups if group["params"]]
         if groups:
             self.parts.append(_element_wise(groups, config, learning_rate))
+        self.rate = learning_rate
         self.base = [[group["lr"] for group in part.param_groups] for part in self.parts]
+
+    def set_rate(self, learning_rate: float) -> None:
+        """Another highest learning rate; the groups keep their proportions."""
+        factor, self.rate = learning_rate / self.rate, learning_rate
+        self.base = [[rate * factor for rate in rates] for rates in self.base]
 
     @torch.no_grad()
     def penalise(self) -> None:

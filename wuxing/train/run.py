@@ -17,6 +17,7 @@ from wuxing.core.error import WuxingError
 from wuxing.core.file import append_line, read_lines, write_text
 from wuxing.core.progress import Bar
 from wuxing.model.network import Network
+from wuxing.train.adjust import Knobs, turn
 from wuxing.train.average import swapped
 from wuxing.train.checkpoint import Checkpoint, Checkpoints
 from wuxing.train.config import Stop
@@ -61,14 +62,21 @@ class Run:
     """The level of the training loss at each measurement; None before there was one."""
     memory: Watch = field(default_factory=Watch)
 
+    def __post_init__(self) -> None:
+        self.knobs = Knobs(self.directory)
+
     def resume(self) -> bool:
         """Take up the newest whole checkpoint; False when there is none."""
+        if self.leads:
+            self.knobs.read()
+        self.knobs.applied = team.from_lead(lambda: self.knobs.applied)
         checkpoint = self.checkpoints.latest(self.context.progress.say) if self.leads else None
         found = bool(team.from_lead(lambda: checkpoint is not None))
         if found:
             self._take_up(checkpoint)
             self.context.progress.say(f"{self.name}: going on after step {self.trainer.done} of {self.trainer.steps}")
         self._forget_after(self.trainer.done if found else -1)
+        self.knobs.restore(self.trainer, self.trainer.done)
         return found
 
     @property
@@ -80,6 +88,17 @@ class Run:
         for name in (LOG, ROLLOUTS) if self.leads else ():
             forget_after(self.directory / name, step)
 
+    def _adjust(self, fresh: bool) -> None:
+        """Turn the knobs that belong to this moment; `fresh`: some were asked for just now."""
+        done = self.trainer.done
+        if fresh:
+            self.knobs.applied += team.from_lead(lambda: self.knobs.take(done))
+        for line in self.knobs.at(done):
+            turn(self.trainer, line)
+            if fresh:
+                said = f"{line['knob']} is {line['value']:g} from step {done + 1} on ({line['who']}: {line['why']})"
+                self.context.progress.say(f"{self.name}: {said}")
+
     def _take_up(self, checkpoint: Checkpoint | None) -> None:
         """Go on from the lead's checkpoint, on every rank."""
         state = team.from_lead(lambda: checkpoint.state if checkpoint else {})
@@ -88,18 +107,24 @@ class Run:
         self.history, self.best_step = state["history"], state["best_step"]
         self.spikes, self.seconds = state["spikes"], state["seconds"]
         self.rewinds, self.losses = state["rewinds"], state["losses"]
+        self.knobs.restore(self.trainer, self.trainer.done)
 
     def finish(self) -> None:
         """All steps that are left.  Raises Interrupted, with its state saved, when a stop is asked for."""
         trainer, started = self.trainer, time.monotonic()
         before, saved, begun = self.seconds, started, trainer.done
-        measured = {round(trainer.steps * turn / self.times) for turn in range(1, self.times + 1)}
+        asked = team.any_of([self.leads and self.knobs.pending()])[0]
         with self.context.progress.bar(self.name, trainer.steps) as bar:
             bar.set(trainer.done)
             if not self.history:
                 self.measure()
                 self._mark()
             while not self.ended:
+                self._adjust(asked)
+                if self.ended:  # a knob ends the run here
+                    self.measure()
+                    self.save()
+                    break
                 report = trainer.step()
                 self.checkpoints.check()
                 if begun == trainer.done - 1 and self.leads:
@@ -108,13 +133,14 @@ class Run:
                 if report.spike and trainer.guard.spike == "rewind":
                     self._rewind(report)
                     continue
-                if trainer.done in measured:
+                if trainer.done in self._measured:
                     self.measure()
                 now = time.monotonic()
                 self.seconds = before + now - started
                 last = bool(self.ended)
                 due = self.leads and now - saved >= self.save_every_seconds and not self.checkpoints.busy
-                stop, due = team.any_of([self.context.stop.requested, due])
+                pending = self.leads and self.knobs.pending()
+                stop, due, asked = team.any_of([self.context.stop.requested, due, pending])
                 if last or stop or due or self._worth_saving:
                     self.save()
                     saved = time.monotonic()
@@ -130,6 +156,11 @@ class Run:
         if self.stop is not None and (reason := stop_reason(self.stop, self.trainer.measured, self._sign)):
             return reason
         return "the budget is spent" if self.trainer.done >= self.trainer.steps else ""
+
+    @property
+    def _measured(self) -> set[int]:
+        """The steps after which is measured."""
+        return {round(self.trainer.steps * part / self.times) for part in range(1, self.times + 1)}
 
     @property
     def _sign(self) -> int:
@@ -235,7 +266,7 @@ class Run:
         line: dict[str, Any] = {
             "step": report.step,
             "loss": report.loss,
-            "learning_rate": self.learning_rate * report.rate,
+            "learning_rate": self.trainer.optimizer.rate * report.rate,
             "gradient_norm": report.gradient_norm,
             "tokens": report.positions,
             "taught": report.count,
