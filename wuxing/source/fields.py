@@ -30,6 +30,7 @@ ROLES = {
 }
 """The role that each word stands for."""
 _USUAL = (
+    (("text", "programming_language"), Fields(text="text", meta=("path", "programming_language"))),
     (("messages",), Fields(messages="messages")),
     (("conversations",), Fields(messages="conversations")),
     (("conversation",), Fields(messages="conversation")),

@@ -22,6 +22,7 @@ _KEYS = {
     "image": ("image", "img", "image_path", "file_name", "filename", "path"),
     "audio": ("audio", "audio_filepath", "audio_path", "wav", "file_name", "filename", "path"),
 }
+_NAMES = frozenset(name for names in _KEYS.values() for name in names)
 _LABELS = ("label", "labels", "class", "category", "intent")
 _WORDS = ("text", "sentence", "transcript", "transcription", "caption", "duration", "speaker")
 TABLES = ("jsonl", "json", "csv", "tsv", "yaml")
@@ -33,7 +34,11 @@ _FIELD = re.compile(r"\{([^{}]+)\}")
 
 def usual_media(row: Mapping[str, Any]) -> Fields | None:
     """The reading of a row in which a usual name holds a picture or a sound; None when none does."""
+    if _NAMES.isdisjoint(row):
+        return None
     for kind, keys in _KEYS.items():
+        if "text" in row:
+            keys = keys[:-1]
         key = next((key for key in keys if _is_medium(row.get(key), kind)), None)
         if key is None:
             continue
