@@ -44,9 +44,14 @@ class Batch:
         return len(self.tokens_BT)
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch on another device."""
-        moved = {name: getattr(self, name).to(device) for name in TENSORS}
-        return replace(self, **moved, extra={name: value.to(device) for name, value in self.extra.items()})
+        """The same batch on another device; from pinned memory it comes while the GPU works on."""
+        moved: dict[str, Any] = {name: _to(getattr(self, name), device) for name in TENSORS}
+        return replace(self, **moved, extra={name: _to(value, device) for name, value in self.extra.items()})
+
+    def pinned(self) -> Batch:
+        """The same batch in pinned memory."""
+        fixed: dict[str, Any] = {name: getattr(self, name).pin_memory() for name in TENSORS}
+        return replace(self, **fixed, extra={name: value.pin_memory() for name, value in self.extra.items()})
 
     def pieces(self, rows: int) -> list[Batch]:
         """Cut into batches of at most `rows` rows, in order."""
@@ -57,6 +62,11 @@ class Batch:
         cut = {name: getattr(self, name)[start:stop] for name in TENSORS}
         extra = {name: value[start:stop] for name, value in self.extra.items()}
         return replace(self, **cut, sample_ids=self.sample_ids[start:stop], extra=extra)
+
+
+def _to(tensor: Tensor, device: torch.device | str) -> Tensor:
+    gpu = torch.device(device).type == "cuda"
+    return tensor.to(device, non_blocking=gpu and not tensor.is_cuda and tensor.is_pinned())
 
 
 TENSORS = ("tokens_BT", "labels_BT", "positions_BT", "documents_BT")

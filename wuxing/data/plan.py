@@ -163,13 +163,14 @@ class SamplePlan:
 
     def _permutation(self, name: str, epoch: int, bucket: int, size: int) -> Permutation:
         key = (name, epoch, bucket)
-        if key not in self._permutations:
+        found = self._permutations.get(key)
+        if found is None:
             if len(self._permutations) > 64:
                 self._permutations.clear()
             inside = f"/{bucket}" if bucket >= 0 else ""
-            text = f"{self.seed}/{name}/{epoch}/{self.digests[name]}{inside}"
-            self._permutations[key] = Permutation(size, text)
-        return self._permutations[key]
+            found = Permutation(size, f"{self.seed}/{name}/{epoch}/{self.digests[name]}{inside}")
+            self._permutations[key] = found
+        return found
 
     @cached_property
     def _starts(self) -> list[int]:

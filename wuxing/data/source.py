@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -37,7 +40,12 @@ class PackedSource:
     """Other weights later on."""
     ladders: Mapping[str, Ladder] = field(default_factory=dict)
     """Data sets that begin with a curriculum."""
+    ahead: int = 0
+    """Steps whose batches a thread makes while the network is busy with those before."""
+    pin: bool = False
+    """Batches lie in pinned memory, from which a GPU fetches them beside its work."""
     figures: dict[str, float] = field(default_factory=dict)
+    _coming: deque[tuple[int, Future[list[Batch]]]] = field(default_factory=deque, init=False, repr=False)
 
     @cached_property
     def plan(self) -> SamplePlan:
@@ -56,12 +64,37 @@ class PackedSource:
         return self
 
     def __next__(self) -> list[Batch]:
-        places = range(self.position + self.rank, self.position + self.step_rows, self.ranks)
+        started = time.perf_counter()
+        pieces = self._fetched() if self.ahead else self._pieces(self.position)
         self.position += self.step_rows
+        self.figures = {"loader_wait_seconds": round(time.perf_counter() - started, 6)}
+        return pieces
+
+    def _pieces(self, position: int) -> list[Batch]:
+        places = range(position + self.rank, position + self.step_rows, self.ranks)
         batch = self.batch(list(places))
         rows = self.piece_rows or max(1, len(batch))
         width = max(1, len(batch) // max(1, len(places)))
-        return batch.pieces(max(width, rows - rows % width))
+        pieces = batch.pieces(max(width, rows - rows % width))
+        return [piece.pinned() for piece in pieces] if self.pin else pieces
+
+    def _fetched(self) -> list[Batch]:
+        """The pieces at the position, made before they were asked for; the next ones are ordered first."""
+        if self._coming and self._coming[0][0] != self.position:
+            self._forget()
+        while len(self._coming) <= self.ahead:
+            position = self.position + len(self._coming) * self.step_rows
+            self._coming.append((position, self._thread.submit(self._pieces, position)))
+        return self._coming.popleft()[1].result()
+
+    @cached_property
+    def _thread(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(1, thread_name_prefix="loader")
+
+    def _forget(self) -> None:
+        for _, future in self._coming:
+            future.cancel()
+        self._coming.clear()
 
     def batch(self, sample_ids: list[int]) -> Batch:
         """The samples at these places of the plan."""
