@@ -90,7 +90,8 @@ def test_every_row_has_one_fate_and_the_splits_hold_the_kept(
 def test_the_set_of_files_and_the_card(make_step: Maker, data_directory: Path, tmp_path: Path) -> None:
     made = make_step(CorpusKind(), recipe(messy(tmp_path, data_directory)))
     expected = {f"{split}.parquet" for split in SPLITS}
-    expected |= {"fates.json", "fates.parquet", "dropped.parquet", "card.json", "card.md", "evidence.json"}
+    expected |= {"fates.json", "fates.parquet", "dropped.parquet", "changed.parquet", "statistics.json"}
+    expected |= {"shards.json", "card.json", "card.md", "evidence.json"}
     assert {p.name for p in made.path.iterdir()} == expected
     card = json.loads((made.path / "card.json").read_text())
     assert card["licenses"] == ["CC-BY-SA-4.0"]
@@ -203,7 +204,7 @@ def test_a_cleaning_step_that_is_none_is_refused(step: dict[str, Any]) -> None:
 def test_a_stop_in_the_middle_leaves(make_step: Maker, data_directory: Path, tmp_path: Path) -> None:
     context = Context(home=tmp_path)
     context.stop.request()
-    with pytest.raises(WuxingError, match="a corpus starts over"):
+    with pytest.raises(WuxingError, match="its finished shards are kept"):
         make_step(CorpusKind(), recipe(messy(tmp_path, data_directory)), context=context)
 
 
@@ -270,7 +271,11 @@ def test_an_emptied_train_split_is_caught(finished: tuple[Path, CorpusConfig]) -
 
 
 def test_workers_leave_with_a_killed_parent(data_directory: Path, tmp_path: Path) -> None:
-    path = messy(tmp_path, data_directory, 3000)
+    whole = messy(tmp_path, data_directory, 8000)
+    path = tmp_path / "several"
+    path.mkdir()
+    for number in range(6):  # each of them more than one task holds
+        (path / f"{number}.jsonl").write_bytes(whole.read_bytes())
     program = (
         "import json, sys\n"
         "from pathlib import Path\n"

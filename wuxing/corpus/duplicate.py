@@ -1,11 +1,12 @@
 """Duplicates: of records with equal content the first stays; of each cluster of near-equal documents the first stays.
 
-Only keys are held in memory: 16 bytes a record for exact duplicates; MinHash signatures lie in a memory-mapped file and
-one band of them is sorted at a time.
+Only keys are looked at.  What is compared with what is sorted in partitions on disk (`engine/equal.py`), so memory
+does not grow with the corpus but for 16 bytes a record.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -14,13 +15,23 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+ROWS_AT_ONCE = 1 << 15
+"""Signatures that are compared in one go: 16 MB of 128 values."""
+EMPTY = 0xFFFFFFFF
+"""A document without tokens has only these in its signature."""
+
 
 def first_of_equal(keys: NDArray[Any]) -> NDArray[np.int64]:
     """For each 16-byte key, the index of its first occurrence."""
     import numpy as np
 
-    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-    found: NDArray[np.int64] = first[inverse].astype(np.int64)
+    halves = np.ascontiguousarray(keys).view(np.uint64).reshape(-1, 2)
+    order = np.lexsort((halves[:, 1], halves[:, 0]))  # stable: equal keys stay in their order
+    ordered = halves[order]
+    begins = np.ones(len(order), bool)
+    begins[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+    found = np.empty(len(order), np.int64)
+    found[order] = order[begins][np.cumsum(begins) - 1]
     return found
 
 
@@ -47,6 +58,17 @@ def bands_for(jaccard: float, hashes: int, miss: float = 0.01) -> Bands:
     return best
 
 
+def band_hashes(signatures: NDArray[np.uint32], bands: Bands, band: int) -> NDArray[np.uint64]:
+    """One hash of 64 bits of each signature's values in a band."""
+    import numpy as np
+
+    found = np.full(len(signatures), 0x9E3779B97F4A7C15 + band, np.uint64)
+    for column in range(band * bands.rows, (band + 1) * bands.rows):
+        found = (found ^ signatures[:, column]) * np.uint64(0xFF51AFD7ED558CCD)
+        found ^= found >> np.uint64(33)
+    return found
+
+
 def near_clusters(signatures: NDArray[np.uint32], jaccard: float, usable: NDArray[np.bool_]) -> NDArray[np.int64]:
     """For each document, the first document of its cluster: itself, or an earlier one that it nearly equals.
 
@@ -58,40 +80,67 @@ def near_clusters(signatures: NDArray[np.uint32], jaccard: float, usable: NDArra
 
     root = np.arange(len(signatures), dtype=np.int64)
     candidates = np.flatnonzero(usable)
-    if not len(candidates):
-        return root
     bands = bands_for(jaccard, signatures.shape[1])
-    for band in range(bands.count):
-        columns = signatures[candidates, band * bands.rows : (band + 1) * bands.rows]
-        for bucket in _buckets(columns):
-            _link(signatures, candidates[bucket], jaccard, root)
-    return _flat(root)
+    for band in range(bands.count if len(candidates) else 0):
+        link(band_hashes(signatures[candidates], bands, band), candidates, root, signatures.__getitem__, jaccard)
+    return flat(root)
 
 
-def _buckets(columns: NDArray[np.uint32]) -> list[NDArray[np.int64]]:
-    """The groups of two or more equal rows, each in rising order."""
+def link(
+    hashes: NDArray[np.uint64],
+    indices: NDArray[np.int64],
+    root: NDArray[Any],
+    read: Callable[[NDArray[np.int64]], NDArray[np.uint32]],
+    jaccard: float,
+) -> None:
+    """One band, or a part of it: compare those with equal hashes that are still firsts, and let later ones leave.
+
+    A bucket goes round by round: its earliest with all later ones, then the earliest of those that disagree, ...
+    `read` gives the signatures of documents.  Buckets share no document, so all take a round at the same time.
+    """
     import numpy as np
 
-    rows = np.ascontiguousarray(columns).view(np.dtype((np.void, columns.shape[1] * 4))).ravel()
-    order = np.argsort(rows, kind="stable")
-    changes = np.flatnonzero(rows[order][1:] != rows[order][:-1]) + 1
-    starts = np.concatenate([[0], changes])
-    ends = np.concatenate([changes, [len(rows)]])
-    several = np.flatnonzero(ends - starts > 1)
-    return [order[starts[group] : ends[group]] for group in several]
+    there = root[indices] == indices
+    hashes, indices = hashes[there], indices[there]
+    order = np.lexsort((indices, hashes))
+    hashes, indices = hashes[order], indices[order]
+    while True:
+        again = hashes[1:] == hashes[:-1]
+        several = np.zeros(len(hashes), bool)
+        several[1:] |= again
+        several[:-1] |= again
+        hashes, indices = hashes[several], indices[several]
+        if not len(hashes):
+            return
+        begins = np.ones(len(hashes), bool)
+        begins[1:] = hashes[1:] != hashes[:-1]
+        leaders = indices[begins][np.cumsum(begins) - 1][~begins]
+        followers = indices[~begins]
+        agree = _agree(leaders, followers, read, jaccard)
+        root[followers[agree]] = leaders[agree]
+        left = np.zeros(len(hashes), bool)
+        left[np.flatnonzero(~begins)[~agree]] = True
+        hashes, indices = hashes[left], indices[left]
 
 
-def _link(signatures: NDArray[np.uint32], bucket: NDArray[np.int64], jaccard: float, root: NDArray[np.int64]) -> None:
-    """Compare those of a bucket that are still firsts, round by round: the earliest with all later ones."""
-    left = bucket[root[bucket] == bucket]
-    rows = signatures[left]
-    while len(left) > 1:
-        agree = (rows[1:] == rows[0]).mean(axis=1) >= jaccard
-        root[left[1:][agree]] = left[0]
-        left, rows = left[1:][~agree], rows[1:][~agree]
+def _agree(
+    leaders: NDArray[np.int64],
+    followers: NDArray[np.int64],
+    read: Callable[[NDArray[np.int64]], NDArray[np.uint32]],
+    jaccard: float,
+) -> NDArray[np.bool_]:
+    """Whether the signatures of each leader and follower agree in enough values."""
+    import numpy as np
+
+    found = np.empty(len(leaders), bool)
+    for start in range(0, len(leaders), ROWS_AT_ONCE):
+        cut = slice(start, start + ROWS_AT_ONCE)
+        different, place = np.unique(leaders[cut], return_inverse=True)
+        found[cut] = (read(different)[place] == read(followers[cut])).mean(axis=1) >= jaccard
+    return found
 
 
-def _flat(root: NDArray[np.int64]) -> NDArray[np.int64]:
+def flat(root: NDArray[Any]) -> NDArray[Any]:
     """Every document pointing at its cluster's first; links only ever point backwards."""
     while not (root == root[root]).all():
         root = root[root]

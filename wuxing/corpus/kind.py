@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from wuxing.core.artifact import Artifact
 from wuxing.core.context import Context
 from wuxing.core.error import WuxingError, nearest
-from wuxing.core.record import Fates
 from wuxing.core.step import Draft, Parent, StepKind
 from wuxing.corpus.config import CorpusConfig
 
 if TYPE_CHECKING:
-    from wuxing.corpus.merge import Spool
-    from wuxing.source.config import SourceConfig
-    from wuxing.source.row import Origin, Row
+    from wuxing.corpus.engine.merge import Merged
+    from wuxing.source.row import Origin
 
-ROWS_PER_SHARD = 1000
-POOL_FROM_BYTES = 32 << 20
-"""Below this a pool's start costs more than it gains."""
+STANDS = "its finished shards are kept"
+_AGAIN = "Type the same command again when nothing writes there any more; what is done is kept"
 
 
 class CorpusKind(StepKind[CorpusConfig]):
@@ -28,6 +25,7 @@ class CorpusKind(StepKind[CorpusConfig]):
     kind: ClassVar[str] = "corpus"
     Config = CorpusConfig
     libraries: ClassVar[tuple[str, ...]] = ("ftfy", "fasttext-predict")
+    volatile: ClassVar[tuple[str, ...]] = ("shards.json",)
     required: ClassVar[tuple[str, ...]] = (
         "fates_sum",
         "not_empty",
@@ -53,31 +51,43 @@ class CorpusKind(StepKind[CorpusConfig]):
         return named | step_inputs(config, context)
 
     def make(self, config: CorpusConfig, parents: Mapping[str, Artifact], draft: Draft, context: Context) -> None:
-        """Read and clean shard by shard, then drop duplicates and write the splits."""
+        """Clean shard by shard, where no kept shard stands already; then drop duplicates and write the splits."""
         import shutil
 
         from wuxing.core.file import write_json
         from wuxing.corpus.card import write_card
+        from wuxing.corpus.clean.learn import finish_steps, fit_steps
+        from wuxing.corpus.engine.cache import ShardCache
+        from wuxing.corpus.engine.make import clean, merge
         from wuxing.corpus.evidence import examine
-        from wuxing.corpus.merge import Spool, write_splits
         from wuxing.source import open_source
 
         _announce_kernel(config, context)
+        began = self.inputs(config, context)
+        fitted = draft.path / "fitted"
+        fit_steps(config, parents, context, fitted, draft.evidence)
         origins = [open_source(source, context) for source in config.sources]
-        with Spool(draft.path / ".work", config) as spool:
-            _clean(config, origins, spool, context)
-        with context.progress.bar("writing the splits", spool.records) as bar:
-            fates, splits = write_splits(draft.path, spool, bar.advance)
-        if not splits["train"]:
-            raise _empty(config, fates, splits, spool, draft.name)
-        write_json(draft.file("fates.json"), fates.to_json())
+        cache = ShardCache(context.cache_directory / "shards")
+        with cache.reading():
+            plan, said = clean(config, origins, cache, fitted if fitted.is_dir() else None, context)
+            if began != self.inputs(config, context):
+                raise WuxingError(f"{draft.name}: a source changed while it was being read", _AGAIN)
+            merged = merge(draft.path, plan, config, context)
+        if not merged.splits["train"]:
+            raise _empty(config, merged, draft.name)
+        write_json(draft.file("fates.json"), merged.fates.to_json())
         shutil.rmtree(draft.path / ".work")
-        context.stop.leave("a corpus starts over")
-        fates.judge(draft.evidence)
-        with context.progress.bar("checking the corpus") as bar:
-            examine(draft.path, config, draft.evidence)
-        draft.summary.update(_summary(draft, fates, splits))
-        write_card(draft, config, origins, fates, spool.steps)
+        context.stop.leave(STANDS)
+        merged.fates.judge(draft.evidence)
+        with context.progress.bar("checking the corpus"):
+            seen = examine(draft.path, config, draft.evidence)
+        found = [step.found for step in merged.tally.steps]
+        finish_steps(config, parents, context, draft.path, found, draft.evidence)
+        sizes = {source.label: _bytes(origin) for source, origin in zip(config.sources, origins, strict=True)}
+        write_json(draft.file("statistics.json"), merged.tally.to_json(sizes, seen, merged.duplicates))
+        write_json(draft.file("shards.json"), plan.to_json(cache.directory))
+        draft.summary.update(_summary(draft, merged, said))
+        write_card(draft, config, origins, merged.fates, merged.tally.steps)
 
 
 def _announce_kernel(config: CorpusConfig, context: Context) -> None:
@@ -88,32 +98,13 @@ def _announce_kernel(config: CorpusConfig, context: Context) -> None:
         context.progress.say(f"  near duplicates are searched by NumPy, some 40 times slower: {reason}")
 
 
-def _clean(config: CorpusConfig, origins: list[Origin], spool: Spool, context: Context) -> None:
-    from wuxing.corpus.shard import run_shards
-
-    workers = config.workers or context.workers
-    size = sum(sum(origin.card.get("files", {}).values()) for origin in origins)
-    if size < POOL_FROM_BYTES and config.workers is None:
-        workers = 1
-    with context.progress.bar("reading and cleaning") as bar:
-        for shard in run_shards(config, context, _tasks(origins, config.sources), workers):
-            context.stop.leave("a corpus starts over")
-            spool.add(shard)
-            bar.advance(len(shard.fates))
-            bar.note(f"{spool.rows:,} rows read, {spool.records:,} go on")
+def _bytes(origin: Origin) -> int:
+    return sum(origin.card.get("files", {}).values())
 
 
-def _tasks(origins: list[Origin], sources: Sequence[SourceConfig]) -> Iterator[tuple[int, list[Row]]]:
-    from wuxing.corpus.shard import cut
-    from wuxing.source import rows_of
-
-    for number, origin in enumerate(origins):
-        every = (row for part in origin.parts for row in rows_of(part, sources[number]))
-        yield from ((number, rows) for rows in cut(every, ROWS_PER_SHARD))
-
-
-def _empty(config: CorpusConfig, fates: Fates, splits: dict[str, int], spool: Spool, name: str) -> WuxingError:
+def _empty(config: CorpusConfig, merged: Merged, name: str) -> WuxingError:
     """Why a corpus has no record to train on, and what mends it."""
+    fates, splits = merged.fates, merged.splits
     if not fates.total:
         return WuxingError(f"{name} is empty: its sources hold no row", "Look at the sources' files, format and rows")
     if any(splits.values()):
@@ -122,22 +113,24 @@ def _empty(config: CorpusConfig, fates: Fates, splits: dict[str, int], spool: Sp
             "Give more data, or smaller shares to validation and test",
         )
     ends = ", ".join(f"{count:,} {fate}" for fate, count in fates.counts.most_common(4))
-    lacking = {detail for _, fate, detail in spool.fates() if fate == "filtered:missing_field"}
-    if lacking:
-        hint = nearest(min(lacking), spool.fields)
-        return WuxingError(f'{name} keeps none of its {fates.total:,} rows: they have no "{min(lacking)}"', hint)
+    if merged.lacking:
+        field = min(merged.lacking)
+        hint = nearest(field, merged.fields)
+        return WuxingError(f'{name} keeps none of its {fates.total:,} rows: they have no "{field}"', hint)
     return WuxingError(
         f"{name} keeps none of its {fates.total:,} rows: {ends}",
         "wuxing inspect shows what they hold; loosen the cleaning step that drops them, or set format and fields",
     )
 
 
-def _summary(draft: Draft, fates: Fates, splits: dict[str, int]) -> dict[str, Any]:
+def _summary(draft: Draft, merged: Merged, shards: str) -> dict[str, Any]:
     sizes = draft.evidence.value("sizes")
+    fates = merged.fates
     return {
         "rows read": fates.total,
         "kept": fates.counts["kept"],
         "dropped": fates.total - fates.counts["kept"],
-        **splits,
+        **merged.splits,
         "characters": sum(size["characters"] for size in sizes.values()),
+        "shards": shards,
     }

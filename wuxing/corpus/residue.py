@@ -9,13 +9,21 @@ from collections.abc import Callable, Iterable
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
+from wuxing.text.key import script_of
+
+__all__ = ["MAY_BE_PRIVATE", "near_twins", "private_findings", "script_of"]
+
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow
     from numpy.typing import NDArray
 
+FILTER_BITS = 24
+"""The sample's shingles are looked up by so many bits first: nearly all others go no further."""
 _AROUND = "\"'`<>()[]{}.,;:!?|=*_/\\“”‘’«»（）【】《》，。；：！？、~#&-+%"
 _CARD_STARTS = "23456"
+MAY_BE_PRIVATE = r"@|[0-9][0-9.\-]{6}"
+"""RE2; any text in which `private_findings` finds something matches: an `@`, or a number of seven signs."""
 _NUMBERED = re.compile(r"(version\s+)?((?<!\S)[^\s\d]*\d\S*)", re.IGNORECASE)
 """A word with a digit, and whether it is called a version."""
 
@@ -78,54 +86,13 @@ def _is_identity(word: str) -> bool:
     return (remainder + (10 if check == "X" else int(check))) % 11 == 1
 
 
-def script_of(text: str) -> str:
-    """The script of most letters of a text: a word for its language where none was identified."""
-    counts: Counter[str] = Counter()
-    for character in text[:400]:
-        if character.isalpha():
-            counts[_script(ord(character))] += 1
-    return f"script:{counts.most_common(1)[0][0]}" if counts else "script:none"
-
-
-_SCRIPTS: tuple[tuple[int, str], ...] = (
-    (0x250, "latin"),
-    (0x370, "other"),
-    (0x400, "greek"),
-    (0x530, "cyrillic"),
-    (0x590, "armenian"),
-    (0x600, "hebrew"),
-    (0x780, "arabic"),
-    (0x900, "other"),
-    (0xE00, "indic"),
-    (0xE80, "thai"),
-    (0x1E00, "other"),
-    (0x1F00, "latin"),
-    (0x2000, "greek"),
-    (0x3040, "other"),
-    (0x3100, "kana"),
-    (0x3400, "other"),
-    (0xA000, "han"),
-    (0xAC00, "other"),
-    (0xD7B0, "hangul"),
-    (0xF900, "other"),
-    (0xFB00, "han"),
-    (0x20000, "other"),
-    (0x323B0, "han"),
-)
-"""The script of the code points below each bound, roughly: enough to count records by."""
-
-
-def _script(point: int) -> str:
-    return next((name for bound, name in _SCRIPTS if point < bound), "other")
-
-
 def near_twins(
-    texts: Callable[[], Iterable[pyarrow.Array]], sampled: NDArray[np.int64], width: int
+    texts: Callable[[], Iterable[pyarrow.Array]], sampled: NDArray[np.int64], width: int, least: float = 0.0
 ) -> NDArray[np.float64]:
     """For each sampled document the largest exact Jaccard similarity of its shingle set with any other document's.
 
-    An inverted index over the shingles of the sample, no MinHash; `texts` gives the documents in chunks, twice.  Only
-    the sample's shingles are held in memory.
+    A similarity below `least` may count as 0.  An inverted index over the shingles of the sample, no MinHash; `texts`
+    gives the documents in chunks, twice.  Only the sample's shingles are held in memory.
     """
     import numpy as np
 
@@ -133,23 +100,46 @@ def near_twins(
     order = np.argsort(mine.astype(np.uint32), kind="stable")
     hashes, owners = mine.astype(np.uint32)[order], (mine >> np.uint64(32)).astype(np.int64)[order]
     my_sizes = np.bincount(owners, minlength=len(sampled))
+    known = np.zeros(1 << FILTER_BITS, bool)
+    known[hashes >> np.uint32(32 - FILTER_BITS)] = True
     best, first = np.zeros(len(sampled)), 0
     for chunk in texts():
         count = len(chunk)
-        pairs = _pairs(chunk, width)
+        pairs, sizes = _shared_pairs(chunk, width, known)
         documents, theirs = (pairs >> np.uint64(32)).astype(np.int64), pairs.astype(np.uint32)
-        sizes = np.bincount(documents, minlength=count)
         left = np.searchsorted(hashes, theirs, side="left")
         repeats = np.searchsorted(hashes, theirs, side="right") - left
         places = np.repeat(left - np.cumsum(repeats) + repeats, repeats) + np.arange(repeats.sum())
-        cells = owners[places] * count + np.repeat(documents, repeats)
-        shared = np.bincount(cells, minlength=len(sampled) * count).reshape(len(sampled), count)
-        similar = shared / np.maximum(1, my_sizes[:, None] + sizes[None, :] - shared)
-        inside = np.flatnonzero((sampled >= first) & (sampled < first + count))
-        similar[inside, sampled[inside] - first] = 0.0
-        best = np.maximum(best, similar.max(axis=1, initial=0.0))
+        cells, shared = np.unique(owners[places] * count + np.repeat(documents, repeats), return_counts=True)
+        mine_of, theirs_of = np.divmod(cells, max(1, count))
+        close = shared >= least * my_sizes[mine_of]
+        shared, mine_of, theirs_of = shared[close], mine_of[close], theirs_of[close]
+        similar = shared / np.maximum(1, my_sizes[mine_of] + sizes(theirs_of) - shared)
+        similar[sampled[mine_of] == theirs_of + first] = 0.0
+        np.maximum.at(best, mine_of, similar)
         first += count
     return best
+
+
+def _shared_pairs(
+    texts: pyarrow.Array, width: int, known: NDArray[np.bool_]
+) -> tuple[NDArray[np.uint64], Callable[[NDArray[np.int64]], NDArray[np.int64]]]:
+    """`_pairs`, but only those whose shingle may stand in the sample; and the sizes of the whole sets of documents."""
+    import numpy as np
+
+    from wuxing.text.kernel import shingles
+
+    hashes, ends = shingles(texts, width)
+    there = np.flatnonzero(known[hashes >> np.uint32(32 - FILTER_BITS)])
+    documents = np.searchsorted(ends, there, side="right").astype(np.uint64)
+    values = np.unique(documents << np.uint64(32) | hashes[there].astype(np.uint64))
+
+    def sizes(wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+        different, place = np.unique(wanted, return_inverse=True)
+        starts = np.concatenate([[0], ends])
+        return np.array([len(np.unique(hashes[starts[n] : starts[n + 1]])) for n in different], np.int64)[place]
+
+    return values, sizes
 
 
 def _pairs(texts: pyarrow.Array, width: int) -> NDArray[np.uint64]:

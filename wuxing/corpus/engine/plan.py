@@ -64,6 +64,11 @@ class Plan:
         """Shards that an earlier run made."""
         return len({shard.path for shard in self.found.values()})
 
+    def to_json(self, directory: Path) -> dict[str, list[str]]:
+        """The shards that a corpus is made of, by the folder they lie in: what `prune` keeps."""
+        paths = sorted({shard.path.relative_to(directory) for shard in self.found.values()})
+        return {str(path.parent): [p.stem for p in paths if p.parent == path.parent] for path in paths}
+
 
 @cache
 def code_digest() -> str:
@@ -177,7 +182,7 @@ def _task(source: int, group: Sequence[Wanted]) -> Task:
     keys = tuple(item.key for item in group)
     parts = tuple(item.part for item in group)
     name = hashlib.sha256("".join(keys).encode()).hexdigest()[:32]
-    return Task(source, name, parts, keys, tuple(state_of(part.blob) for part in parts))
+    return Task(source, name, parts, keys, tuple(state_of(part.blob) for part in parts), sum(map(_size, parts)))
 
 
 class _Memory:

@@ -257,8 +257,9 @@ class _Builder:
 
         ids = self.ids if len(self.rows) == len(self.ids) else [self.ids[row] for row in self.rows]
         if self.plain:
-            texts = pa.array([made[0] for made in self.made], pa.string())
-            meta = [made[1] for made in self.made]  # type: ignore[index]
+            plain = [made for made in self.made if not isinstance(made, Record)]
+            texts = pa.array([text for text, _ in plain], pa.string())
+            meta = [facts for _, facts in plain]
             columns = Columns.of_texts(self.label, ids, texts, meta if any(meta) else None)
         else:
             columns = Columns.of(

@@ -62,7 +62,7 @@ class Samples:
 
     def wants(self, group: str, at: int, dropped: bool) -> bool:
         """Whether a sample of this rank would be kept."""
-        best = self._best.get((group, dropped), ())
+        best = self._best.get((group, dropped), [])
         return len(best) < self.most or at <= best[-1].rank
 
     def all(self) -> list[Sample]:

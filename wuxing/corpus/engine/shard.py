@@ -29,6 +29,14 @@ MAGIC = b"WXSHARD1"
 _HEAD = struct.Struct("<8s32sQ")
 
 
+def rows_schema() -> pyarrow.Schema:
+    """The columns that the rows of every shard have."""
+    import pyarrow as pa
+
+    text = [(name, pa.string()) for name in ("id", "fate", "detail")]
+    return pa.schema([*text, ("step", pa.int16()), ("kind", pa.int8()), ("changed", pa.uint64())])
+
+
 @dataclass(frozen=True)
 class Held:
     """What a shard holds of one part."""
@@ -88,7 +96,7 @@ def _ipc(table: pyarrow.Table) -> bytes:
     options = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
     with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
         writer.write_table(table)
-    return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
+    return bytes(sink.getvalue())
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from wuxing.corpus.clean.privacy import Privacy
 from wuxing.corpus.config import CorpusConfig
 from wuxing.corpus.engine.rows import Chunk, Reader, printable
 from wuxing.corpus.engine.sample import Samples, samples_table
-from wuxing.corpus.engine.shard import Held, Shard
+from wuxing.corpus.engine.shard import Held, Shard, rows_schema
 from wuxing.corpus.fingerprint import KEY_BYTES, content_key, split_key
 from wuxing.source.row import Part
 
@@ -43,6 +43,8 @@ class Task:
     keys: tuple[str, ...]
     states: tuple[str | None, ...]
     """What the file system said of each part's file when it was listed."""
+    bytes: int
+    """About how much there is to read."""
 
 
 def state_of(blob: Any) -> str | None:
@@ -200,8 +202,6 @@ def _table(batches: list[pyarrow.RecordBatch]) -> pyarrow.Table:
     import pyarrow as pa
 
     if not batches:
-        from wuxing.corpus.engine.merge import rows_schema
-
         return rows_schema().empty_table()
     names = list(dict.fromkeys(name for batch in batches for name in batch.schema.names))
     whole = []
