@@ -111,7 +111,7 @@ def cut(texts: pyarrow.Array, spans: Spans, first: int) -> pyarrow.Array:
     """The texts without their spans, and without the punctuation that closes these."""
     import pyarrow as pa
 
-    changed = {place: _without(texts[place].as_py(), mine) for place, mine in spans.of(first, len(texts))}
+    changed = {place: without(texts[place].as_py(), mine) for place, mine in spans.of(first, len(texts))}
     if not changed:
         return texts
     values = texts.to_pylist()
@@ -274,7 +274,7 @@ def _none() -> Spans:
     return Spans(*(np.empty(0, np.int64) for _ in range(3)))
 
 
-def _without(text: str, spans: list[tuple[int, int]]) -> str:
+def without(text: str, spans: list[tuple[int, int]]) -> str:
     """A text without its spans; what closed them goes too, and no empty lines gape where they stood."""
     from wuxing.text.shingle import TOKEN
 

@@ -93,14 +93,22 @@ def fit_steps(
     return digests
 
 
-def finish_steps(directory: Path, config: CorpusConfig, found: list[Mapping[str, int]], evidence: Evidence) -> None:
-    """Let the steps look at the finished corpus in `directory`: `found` is what each of them counted while cleaning."""
+def finish_steps(
+    config: CorpusConfig,
+    parents: Mapping[str, Artifact],
+    context: Context,
+    directory: Path,
+    found: Sequence[Mapping[str, int]],
+    evidence: Evidence,
+) -> None:
+    """Let the steps look at the finished corpus in `directory`; `found` is what each of them counted while cleaning."""
     from wuxing.corpus.clean import CLEANERS
 
     for number, step, settings in filters(config):
         module = import_module(CLEANERS[step.chosen])
         if hasattr(module, "finish"):
-            module.finish(settings, directory, directory / "fitted" / str(number), found[number], evidence)
+            mine = {reference: parents[_role(number, step, reference)] for reference in settings.parents()}
+            module.finish(settings, number, mine, context, directory, found[number], evidence)
 
 
 def read_before(
