@@ -112,10 +112,9 @@ def near_twins(
         places = np.repeat(left - np.cumsum(repeats) + repeats, repeats) + np.arange(repeats.sum())
         cells, shared = np.unique(owners[places] * count + np.repeat(documents, repeats), return_counts=True)
         mine_of, theirs_of = np.divmod(cells, max(1, count))
-        close = shared >= least * my_sizes[mine_of]
+        close = (shared >= least * my_sizes[mine_of]) & (sampled[mine_of] != theirs_of + first)
         shared, mine_of, theirs_of = shared[close], mine_of[close], theirs_of[close]
         similar = shared / np.maximum(1, my_sizes[mine_of] + sizes(theirs_of) - shared)
-        similar[sampled[mine_of] == theirs_of + first] = 0.0
         np.maximum.at(best, mine_of, similar)
         first += count
     return best

@@ -141,6 +141,12 @@ void wuxing_keys(const unsigned char *text, const int64_t *offsets, int64_t docu
                 if (waiting)
                     add(&s, ' ');
                 waiting = 0, begun = 1;
+                if (!fold && s.filled + length <= BLOCK) {
+                    memcpy(s.block + s.filled, p, 4 <= end - p && s.filled + 4 <= BLOCK ? 4 : (size_t)length);
+                    s.filled += length;
+                    p += length;
+                    continue;
+                }
                 const unsigned char *from = fold ? letters + (fold >> 4) : p;
                 for (int i = 0, count = fold ? (int)(fold & 15) : length; i < count; i++)
                     add(&s, from[i]);

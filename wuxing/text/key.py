@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import hashlib
 from collections import Counter
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +23,8 @@ SOURCE = Path(__file__).with_name("key.c")
 KEY_BYTES = 16
 SCRIPT_CHARACTERS = 400
 """How much of a text decides its script."""
-_POINTS = 0x110000
+_POINTS, _LAST_FOLD, _LAST_LETTER = 0x110000, 0x20000, 0x32400
+"""All code points; behind the others stand none that fold, and no letters."""
 
 SCRIPTS = (
     (0x250, "latin"),
@@ -148,44 +148,41 @@ def _buffers(texts: pyarrow.Array) -> tuple[int, NDArray[np.int64]]:
     return (raw.address if raw is not None else 0), mine
 
 
-def _paged(value: Callable[[int], int], top: int, kind: Any) -> tuple[NDArray[np.uint16], NDArray[Any]]:
-    """A two-level table of a value for each code point below `top`; page 0 holds the value of all others."""
+def _paged(values: NDArray[Any], default: int) -> tuple[NDArray[np.uint16], NDArray[Any]]:
+    """A two-level table of a value for each code point; those behind the last of `values` have the default."""
     import numpy as np
 
-    default = value(_POINTS - 1)
-    blocks: dict[bytes, int] = {np.full(256, default, kind).tobytes(): 0}
-    pages = np.zeros(_POINTS >> 8, np.uint16)
-    for page in range(-(-top // 256)):
-        block = np.fromiter((value(point) for point in range(page << 8, (page + 1) << 8)), kind, 256).tobytes()
-        pages[page] = blocks.setdefault(block, len(blocks))
-    return pages, np.frombuffer(b"".join(blocks), kind)
+    blocks, places = np.unique(values.reshape(-1, 256), axis=0, return_inverse=True)
+    pages = np.full(_POINTS >> 8, len(blocks), np.uint16)
+    pages[: len(places)] = places.ravel()
+    return pages, np.concatenate([blocks.ravel(), np.full(256, default, values.dtype)])
 
 
 @cache
 def _fold_tables() -> tuple[NDArray[np.uint16], NDArray[Any], bytes]:
     import numpy as np
 
-    letters = bytearray()
-
-    def fold(point: int) -> int:
-        character = chr(point)
-        if character.isspace():
-            return 1
-        if 0xD800 <= point < 0xE000 or (folded := character.casefold()) == character:
-            return 0
-        raw = folded.encode()
-        letters.extend(raw)
-        return (len(letters) - len(raw)) << 4 | len(raw)
-
-    letters.extend(b"\0")  # so that the place 0 means nothing
-    return (*_paged(fold, 0x20000, np.uint32), bytes(letters))
+    folds, letters = np.zeros(_LAST_FOLD, np.uint32), bytearray(b"\0")  # so that the place 0 means nothing
+    for first, last in ((0, 0xD800), (0xE000, _LAST_FOLD)):
+        points = range(first, last)
+        characters = [chr(point) for point in points]
+        folded = [character.casefold() for character in characters]
+        for point, before, after in zip(points, characters, folded, strict=True):
+            if before != after:
+                raw = after.encode()
+                folds[point] = len(letters) << 4 | len(raw)
+                letters += raw
+        folds[[point for point, character in zip(points, characters, strict=True) if character.isspace()]] = 1
+    return (*_paged(folds, 0), bytes(letters))
 
 
 @cache
 def _script_tables() -> tuple[NDArray[np.uint16], NDArray[Any]]:
     import numpy as np
 
-    def script(point: int) -> int:
-        return _NAMES.index(_script(point)) if chr(point).isalpha() else 255
-
-    return _paged(script, 0x32400, np.uint8)
+    found = np.full(_LAST_LETTER, 255, np.uint8)
+    letters = np.array([point for point in range(_LAST_LETTER) if chr(point).isalpha()])
+    bounds = np.array([bound for bound, _ in SCRIPTS])
+    numbers = np.array([_NAMES.index(name) for _, name in SCRIPTS] + [_NAMES.index("other")], np.uint8)
+    found[letters] = numbers[np.searchsorted(bounds, letters, side="right")]
+    return _paged(found, 255)
