@@ -18,7 +18,7 @@ FLOORS = [
     {"corpus", "data", "model"},
     {"objective", "task", "generate", "feature", "augment"},
     {"train", "evaluate", "release"},
-    {"serve", "monitor"},
+    {"serve", "monitor", "console"},
     {"commands"},
 ]
 FLOOR = {package: number for number, packages in enumerate(FLOORS) for package in packages}

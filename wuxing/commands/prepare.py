@@ -16,6 +16,7 @@ def register(app: typer.Typer) -> None:
     """Add these verbs to the command."""
     app.command(rich_help_panel=PANEL)(doctor)
     app.command(rich_help_panel=PANEL)(inspect)
+    app.command(rich_help_panel=PANEL)(browse)
 
 
 def doctor(home: Home = None, as_json: Json = False) -> None:
@@ -51,3 +52,46 @@ def inspect(
             show.console().print(f"  {str(sample)[:300]}", style="dim", markup=False)
 
     answer(inspection, as_json, table)
+
+
+def browse(
+    artifact: Annotated[str, typer.Argument(help="A corpus or task: corpus/articles@v2, or a name.", metavar="ID")],
+    split: Annotated[str | None, typer.Option(help="Only train, validation or test.")] = None,
+    dropped: Annotated[bool, typer.Option("--dropped", help="What was dropped, with the content kept of it.")] = False,
+    changed: Annotated[bool, typer.Option("--changed", help="What steps changed, before and after.")] = False,
+    fate: Annotated[str | None, typer.Option(help="Every row that ended so: filtered:too_short, or filtered.")] = None,
+    step: Annotated[str | None, typer.Option(help="With --changed: only by this step.")] = None,
+    grep: Annotated[str | None, typer.Option(help="Text that occurs in them, in any case.")] = None,
+    label: Annotated[str | None, typer.Option(help="Only this label.")] = None,
+    language: Annotated[str | None, typer.Option(help="Only this language: en, zh, ...")] = None,
+    source: Annotated[str | None, typer.Option(help="Only from this source.")] = None,
+    longer: Annotated[int | None, typer.Option(help="Only with at least this many characters.", min=0)] = None,
+    shorter: Annotated[int | None, typer.Option(help="Only with at most this many characters.", min=0)] = None,
+    record: Annotated[str | None, typer.Option(help="One record, whole, by its id.")] = None,
+    sample: Annotated[int | None, typer.Option(help="A uniform sample of this many.", min=1)] = None,
+    seed: Annotated[int, typer.Option(help="Of the sample.")] = 0,
+    limit: Annotated[int | None, typer.Option(help="At most this many; 100 with --json.", min=1)] = None,
+    page: Annotated[bool, typer.Option("--page", help="Browse on a page of this machine, until Ctrl-C.")] = False,
+    port: Annotated[int, typer.Option(help="With --page: the port; 0 takes a free one.", min=0, max=65535)] = 0,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Look through the records of a corpus, kept and dropped."""
+    from wuxing.corpus.browse.query import Corpus, Query, view_of
+
+    found = open_store(home).find(artifact)
+    if page:
+        from wuxing.console.server import serve_corpus
+
+        serve_corpus(found.path, found.id, port, lambda url: print(f"{found.id}: {url}   (Ctrl-C ends)", flush=True))
+        return
+    corpus = Corpus(found.path, found.id)
+    query = Query(view_of(split, dropped, changed), fate, step, grep, label, language, source, longer, shorter)
+    from wuxing.commands import look
+
+    if record is not None:
+        look.one(corpus, record, as_json)
+    elif sample is not None:
+        look.entries(corpus.sample(query, sample, seed), as_json)
+    else:
+        look.matches(corpus, query, limit, as_json)
