@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wuxing.commands.option import Home, Json, answer, open_store
+from wuxing.commands.option import Home, Json, answer, open_context, open_store
 
 if TYPE_CHECKING:
     from rich.tree import Tree
@@ -152,13 +152,18 @@ def diff(
 
 def verify(
     artifact: Annotated[str | None, typer.Argument(help="An artifact; everything without it.", metavar="[ID]")] = None,
+    replay: Annotated[int, typer.Option(help="Train so many steps of a model again, and compare.", min=0)] = 0,
+    first: Annotated[int | None, typer.Option(help="With --replay: the kept step to start from.", min=0)] = None,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """Check every byte against what was signed."""
+    """Check every byte against what was signed; --replay trains part of a model again."""
     from wuxing.commands import show
 
     store = open_store(home)
+    if replay:
+        _replay(store, artifact, replay, first, as_json)
+        return
     found = [store.find(artifact)] if artifact else store.all()
     damage = {item.id: store.damage(item) for item in found}
 
@@ -167,6 +172,32 @@ def verify(
 
     answer(damage, as_json, text)
     if any(damage.values()):
+        raise typer.Exit(1)
+
+
+def _replay(store: Store, name: str | None, steps: int, first: int | None, as_json: bool) -> None:
+    from wuxing.core.error import UsageError
+
+    if name is None:
+        raise UsageError("--replay needs a model", "Write: wuxing verify model/base --replay 20")
+    model = store.find(name, ["model"])
+    store.require_whole(model)
+    from wuxing.train.replay import replay
+
+    parents = {role: store.find(said["id"]) for role, said in model.record["parents"].items()}
+    for parent in parents.values():
+        store.require_whole(parent)
+    found = replay(model, parents, steps, open_context(store, quiet=as_json), first)
+
+    def text() -> None:
+        for line in found.differences[:10]:
+            print(line)
+        what = "losses, gradient norms and weights" if found.weights else "losses and gradient norms"
+        end = f"{len(found.differences)} differences" if found.differences else f"{what} are the same, bit for bit"
+        print(f"{found.model}, steps {found.first + 1} to {found.last}: {end}")
+
+    answer(found.to_json(), as_json, text)
+    if found.differences:
         raise typer.Exit(1)
 
 

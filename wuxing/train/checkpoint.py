@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,8 +42,8 @@ class Checkpoints:
     keep: int = 2
     asynchronous: bool = True
     """False: `save` returns once all is on the disk.  The files are the same."""
-    held: int | None = None
-    """A step whose checkpoint stays, besides the last ones and the best."""
+    held: frozenset[int] = frozenset()
+    """Steps whose checkpoints stay, besides the last ones and the best."""
     _thread: threading.Thread | None = None
     _error: BaseException | None = None
     _best: int | None = field(default=None)
@@ -116,10 +116,16 @@ class Checkpoints:
             if path.name > f"step-{step:08d}":
                 self._remove(path)
 
-    def remove_all(self) -> None:
-        """Take every checkpoint away, when the run no longer needs them."""
+    def remove_all(self, but: Collection[int] = ()) -> None:
+        """Take every checkpoint away, when the run no longer needs them; those of the steps in `but` stay."""
         self.wait()
-        shutil.rmtree(self.directory, ignore_errors=True)
+        if not but:
+            shutil.rmtree(self.directory, ignore_errors=True)
+            return
+        self._sweep()
+        for path in self._paths():
+            if int(path.name.removeprefix("step-")) not in but:
+                self._remove(path)
 
     def _paths(self) -> list[Path]:
         return sorted(self.directory.glob("step-*"))
@@ -146,7 +152,7 @@ class Checkpoints:
 
     def _prune(self) -> None:
         paths = self._paths()
-        stay = {f"step-{step:08d}" for step in (self._best, self.held) if step is not None}
+        stay = {f"step-{step:08d}" for step in (*self.held, *(() if self._best is None else (self._best,)))}
         for path in paths[: -self.keep]:
             if path.name not in stay:
                 self._remove(path)

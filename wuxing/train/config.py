@@ -168,8 +168,15 @@ class ModelConfig(StepConfig):
     parameters it took 30 s and then saved 16 % of a step, so that it pays after some four minutes: `always`."""
     save_every_seconds: float = plumbing(60.0, gt=0)
     """Time between checkpoints; a kill loses at most so much work."""
+    keep_for_replay: int = plumbing(0, ge=0)
+    """Checkpoints, spread evenly over the run, that stay in the artifact: `wuxing verify --replay` starts from them."""
     keep_checkpoints: int = plumbing(2, ge=1)
     """How many of the last ones stay on the disk, besides the best."""
+
+    def kept_steps(self, steps: int) -> frozenset[int]:
+        """The steps whose checkpoints stay in the artifact."""
+        turns = self.keep_for_replay
+        return frozenset(max(1, round(steps * turn / (turns + 1))) for turn in range(1, turns + 1))
 
     @model_validator(mode="after")
     def _fits(self) -> ModelConfig:

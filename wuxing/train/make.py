@@ -54,16 +54,16 @@ class Setting:
 
 def make_model(config: ModelConfig, parents: Mapping[str, Artifact], draft: Draft, context: Context) -> None:
     """Train, or go on training, and write the artifact; with several processes, as their lead."""
-    if _finished_before(draft):
+    if _finished_before(draft, config):
         return
     processes = lead_of(context)
     if processes is None:
-        with _threads(_threads_of(draft, context, 1)):
+        with threads_set(_threads_of(draft, context, 1)):
             _write(*_train(config, parents, draft, context, pick_device(context.device)))
         return
     processes.give(job_of(config, parents, draft, context))
     device = own_device(context.device)
-    with _threads(_threads_of(draft, context, processes.ranks)), processes.working(device):
+    with threads_set(_threads_of(draft, context, processes.ranks)), processes.working(device):
         trained = _train(config, parents, draft, context, device)
         _write(*trained)
 
@@ -73,7 +73,7 @@ def follow_model(
 ) -> None:
     """This process's share of a model that another one leads."""
     device = own_device(context.device)
-    with _threads(_threads_of(draft, context, processes.ranks)), processes.working(device):
+    with threads_set(_threads_of(draft, context, processes.ranks)), processes.working(device):
         _train(config, parents, draft, context, device)
 
 
@@ -90,7 +90,7 @@ def _train(
     watch = Watch()
     known = team.from_lead(lambda: _as_json(Start.read(draft.path)))
     start = Start(**known) if known else _decide(setting, torch.get_num_threads())
-    run = _run(setting, start, watch)
+    run = begin(setting, start, watch)
     run.resume()
     _warn_of_another_machine(start, setting)
     run.finish()
@@ -161,7 +161,8 @@ def _check_numerics(parts: Parts) -> dict[str, float]:
     return checks
 
 
-def _run(setting: Setting, start: Start, watch: Watch) -> Run:
+def begin(setting: Setting, start: Start, watch: Watch) -> Run:
+    """The run that a start decided, before its first step."""
     config, draft = setting.config, setting.draft
     precision = getattr(torch, start.precision)
     parts = _assemble(setting, precision, draft.file(ROLLOUTS) if config.task else None)
@@ -179,6 +180,7 @@ def _run(setting: Setting, start: Start, watch: Watch) -> Run:
         times=config.validation.times,
         stop=config.stop,
         keep=config.keep,
+        kept_steps=config.kept_steps(start.steps),
         save_every_seconds=config.save_every_seconds,
         memory=watch,
     )
@@ -227,7 +229,7 @@ def _write(setting: Setting, start: Start, run: Run) -> None:
         "summary": draft.summary,
     }
     write_json(draft.file(FINISHED), note)
-    run.checkpoints.remove_all()
+    run.checkpoints.remove_all(run.kept_steps)
 
 
 def _training(setting: Setting, start: Start, run: Run) -> dict[str, Any]:
@@ -278,7 +280,7 @@ def _lineage(setting: Setting) -> Iterator[dict[str, Any]]:
         yield {"id": task.id, "content": task.content, "split": "train", "share": 1.0, "by": setting.draft.name}
 
 
-def _finished_before(draft: Draft) -> bool:
+def _finished_before(draft: Draft, config: ModelConfig) -> bool:
     """Whether an earlier attempt was killed between its last file and the signature."""
     path, model = draft.path / FINISHED, draft.path / "model.safetensors"
     if not path.exists() or not model.exists():
@@ -288,7 +290,8 @@ def _finished_before(draft: Draft) -> bool:
         return False
     draft.evidence.checks = [Check(**check) for check in note["evidence"]]
     draft.summary.update(note["summary"])
-    Checkpoints(draft.path / "checkpoints").remove_all()
+    start = Start.read(draft.path)
+    Checkpoints(draft.path / "checkpoints").remove_all(config.kept_steps(start.steps) if start else ())
     return True
 
 
@@ -303,7 +306,7 @@ def _warn_of_another_machine(start: Start, setting: Setting) -> None:
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def threads_set(count: int) -> Iterator[None]:
     """The number of threads decides the order of sums, and so the bits."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)

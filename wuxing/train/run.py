@@ -56,6 +56,8 @@ class Run:
     stop: Stop | None = None
     keep: str = "last"
     """`best`: the checkpoint of the best measurement is written at once, so that it can be found again."""
+    kept_steps: frozenset[int] = frozenset()
+    """Steps whose checkpoints stay for good."""
     rewinds: list[dict[str, Any]] = field(default_factory=list)
     """Leaps of the loss after which the run went back."""
     losses: list[float | None] = field(default_factory=list)
@@ -64,6 +66,7 @@ class Run:
 
     def __post_init__(self) -> None:
         self.knobs = Knobs(self.directory)
+        self.checkpoints.held = self.kept_steps
 
     def resume(self) -> bool:
         """Take up the newest whole checkpoint; False when there is none."""
@@ -109,8 +112,11 @@ class Run:
         self.rewinds, self.losses = state["rewinds"], state["losses"]
         self.knobs.restore(self.trainer, self.trainer.done)
 
-    def finish(self) -> None:
-        """All steps that are left.  Raises Interrupted, with its state saved, when a stop is asked for."""
+    def finish(self, until: int | None = None) -> None:
+        """All steps that are left, or those up to step `until`.
+
+        Raises Interrupted, with its state saved, when a stop is asked for.
+        """
         trainer, started = self.trainer, time.monotonic()
         before, saved, begun = self.seconds, started, trainer.done
         asked = team.any_of([self.leads and self.knobs.pending()])[0]
@@ -119,7 +125,7 @@ class Run:
             if not self.history:
                 self.measure()
                 self._mark()
-            while not self.ended:
+            while not self.ended and (until is None or trainer.done < until):
                 self._adjust(asked)
                 if self.ended:  # a knob ends the run here
                     self.measure()
@@ -171,6 +177,7 @@ class Run:
         """Whether this moment may have to be found again: the best so far, or a mark to go back to."""
         done, guard = self.trainer.done, self.trainer.guard
         mark = guard.spike == "rewind" and done % guard.rewind_steps == 0
+        mark = mark or done in self.kept_steps
         return mark or (self.keep == "best" and self.history[-1]["step"] == done == self.best_step)
 
     def _mark(self) -> None:
@@ -258,7 +265,7 @@ class Run:
         best = self.best_step == self.trainer.done
         guard = self.trainer.guard
         if guard.spike == "rewind":
-            self.checkpoints.held = self.trainer.done // guard.rewind_steps * guard.rewind_steps
+            self.checkpoints.held = self.kept_steps | {self.trainer.done // guard.rewind_steps * guard.rewind_steps}
         self.checkpoints.save(self.trainer.done, self.trainer.tensors(), state, best)
         self.pause_seconds += time.monotonic() - started
 
