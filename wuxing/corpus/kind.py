@@ -25,7 +25,10 @@ class CorpusKind(StepKind[CorpusConfig]):
     kind: ClassVar[str] = "corpus"
     Config = CorpusConfig
     libraries: ClassVar[tuple[str, ...]] = ("ftfy", "fasttext-predict")
-    volatile: ClassVar[tuple[str, ...]] = ("shards.json",)
+    volatile: ClassVar[tuple[str, ...]] = (
+        "shards.json",
+        "report*.html",
+    )
     required: ClassVar[tuple[str, ...]] = (
         "fates_sum",
         "not_empty",
@@ -60,6 +63,7 @@ class CorpusKind(StepKind[CorpusConfig]):
         from wuxing.corpus.engine.cache import ShardCache
         from wuxing.corpus.engine.make import clean, merge
         from wuxing.corpus.evidence import examine
+        from wuxing.corpus.report import write_report
         from wuxing.source import open_source
 
         _announce_kernel(config, context)
@@ -88,6 +92,8 @@ class CorpusKind(StepKind[CorpusConfig]):
         write_json(draft.file("shards.json"), plan.to_json(cache.directory))
         draft.summary.update(_summary(draft, merged, said))
         write_card(draft, config, origins, merged.fates, merged.tally.steps)
+        with context.progress.bar("writing the data report"):
+            write_report(draft.path, draft.name, draft.fingerprint, draft.evidence)
 
 
 def _announce_kernel(config: CorpusConfig, context: Context) -> None:
