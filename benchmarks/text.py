@@ -27,7 +27,7 @@ from corpus import build  # noqa: E402
 
 INSTALL = {
     "datatrove": ["datatrove[io,processing]==0.10.1", "spacy", "jieba"],
-    "data-juicer": ["py-data-juicer==1.6.1"],
+    "data-juicer": ["py-data-juicer==1.6.1", "aiohttp"],
     "daft": ["daft==0.7.26"],
 }
 TARGETS = {"datatrove": 30.0, "data-juicer": 20.0, "daft": 1.5}

@@ -36,8 +36,8 @@ def main() -> None:
     remove: set[int] = set()
     for band in range(BANDS):
         key = f.hash(f.slice(col("hashes"), band * ROWS, (band + 1) * ROWS))
-        grouped = rows.select(col("number"), key.alias("key")).groupby("key").agg_list("number")
-        for numbers in grouped.where(f.list_count(col("number")) > 1).to_pydict()["number"]:
+        grouped = rows.select(col("number"), key.alias("key")).groupby("key").agg(f.list_agg(col("number")))
+        for numbers in grouped.where(f.length(col("number")) > 1).to_pydict()["number"]:
             remove.update(sorted(numbers)[1:])
     kept = rows.where(~col("number").is_in(sorted(remove))) if remove else rows
     kept.select("id", "text").write_parquet(str(out / "kept"))
