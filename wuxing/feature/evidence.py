@@ -51,7 +51,8 @@ def examine(
     _judge_fit(directory, data, reference, room, evidence)
     _judge_replay(features, data, config, evidence)
     _measure_unseen(features.transform, data, config, evidence)
-    found = probe(features, config.probe.max_records)
+    broken = evidence.value("finite")
+    found = "the features are not finite" if broken else probe(features, config.probe.max_records)
     if isinstance(found, str):
         evidence.measure("probe", None, found)
         return None
