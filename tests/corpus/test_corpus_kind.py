@@ -91,7 +91,7 @@ def test_the_set_of_files_and_the_card(make_step: Maker, data_directory: Path, t
     made = make_step(CorpusKind(), recipe(messy(tmp_path, data_directory)))
     expected = {f"{split}.parquet" for split in SPLITS}
     expected |= {"fates.json", "fates.parquet", "dropped.parquet", "changed.parquet", "statistics.json"}
-    expected |= {"shards.json", "card.json", "card.md", "evidence.json"}
+    expected |= {"shards.json", "card.json", "card.md", "evidence.json", "report.html", "report.zh.html"}
     assert {p.name for p in made.path.iterdir()} == expected
     card = json.loads((made.path / "card.json").read_text())
     assert card["licenses"] == ["CC-BY-SA-4.0"]
