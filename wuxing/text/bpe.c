@@ -14,6 +14,12 @@
 #define FAST
 #endif
 
+#if defined(__GNUC__)
+#define PREFETCH(address) __builtin_prefetch(address)
+#else
+#define PREFETCH(address) ((void)(address))
+#endif
+
 enum { SIGN = 0, LETTER = 1, NUMBER = 2, SPACE = 3, NEWLINE = 4 };
 enum { CLASSES = 0x40000, SHORT = 64, CACHED = 64, WORD_BYTES = 1024 };
 #define NONE UINT32_MAX
@@ -526,10 +532,12 @@ typedef struct { Pair *slots; int64_t mask, used; } Pairs;
 
 typedef struct { int64_t count; uint64_t pair; uint32_t *where; int64_t size; int owned; } Task;
 
+/* A word: where its symbols begin, how often it occurs, how many symbols it has by now. */
+typedef struct { int64_t start, count; uint32_t size; } Counted;
+
 typedef struct {
     uint32_t *symbols; /* of all words in a row */
-    int64_t *starts, *counts;
-    uint32_t *sizes;
+    Counted *words;
     Pairs pairs;
     Task *tasks; /* heap, most frequent first */
     int64_t waiting, room;
@@ -618,16 +626,12 @@ static int read_words(Learner *learner, const Words *table, const uint32_t *byte
 {
     int64_t words = table->used, at = 0, n = 0;
     learner->symbols = malloc((size_t)(table->filled + 1) * 4);
-    learner->starts = malloc((size_t)(words + 1) * 8);
-    learner->counts = malloc((size_t)(words + 1) * 8);
-    learner->sizes = malloc((size_t)(words + 1) * 4);
-    if (!learner->symbols || !learner->starts || !learner->counts || !learner->sizes) return 0;
+    learner->words = malloc((size_t)(words + 1) * sizeof(Counted));
+    if (!learner->symbols || !learner->words) return 0;
     for (int64_t place = 0; place <= table->mask; place++) {
         const Entry *slot = table->slots + place;
         if (!slot->size) continue;
-        learner->starts[n] = at;
-        learner->counts[n] = slot->value;
-        learner->sizes[n++] = slot->size;
+        learner->words[n++] = (Counted){at, slot->value, slot->size};
         for (uint32_t i = 0; i < slot->size; i++) learner->symbols[at++] = byte_ids[table->bytes[slot->at + i]];
     }
     return n == words && words < NONE;
@@ -639,11 +643,11 @@ static int read_pairs(Learner *learner, int64_t words)
     int64_t total = 0;
     for (int pass = 0; pass < 2; pass++) {
         for (int64_t word = 0; word < words; word++) {
-            const uint32_t *symbols = learner->symbols + learner->starts[word];
-            for (uint32_t i = 0; i + 1 < learner->sizes[word]; i++) {
+            const uint32_t *symbols = learner->symbols + learner->words[word].start;
+            for (uint32_t i = 0; i + 1 < learner->words[word].size; i++) {
                 Pair *slot = pair_put(&learner->pairs, (uint64_t)symbols[i] << 32 | symbols[i + 1]);
                 if (!slot) return 0;
-                if (!pass) { slot->count += learner->counts[word]; slot->room++; continue; }
+                if (!pass) { slot->count += learner->words[word].count; slot->room++; continue; }
                 if (!slot->size || slot->where[slot->size - 1] != (uint32_t)word) slot->where[slot->size++] = (uint32_t)word;
             }
         }
@@ -700,8 +704,9 @@ static int note(Learner *learner, uint32_t left, uint32_t right, int64_t change,
 
 static int merge_in_word(Learner *learner, uint32_t word, uint32_t left, uint32_t right, uint32_t made)
 {
-    uint32_t *symbols = learner->symbols + learner->starts[word], size = learner->sizes[word], kept = 0;
-    int64_t count = learner->counts[word];
+    Counted *counted = learner->words + word;
+    uint32_t *symbols = learner->symbols + counted->start, size = counted->size, kept = 0;
+    int64_t count = counted->count;
     for (uint32_t i = 0; i < size; i++) {
         if (symbols[i] != left || i + 1 >= size || symbols[i + 1] != right) { symbols[kept++] = symbols[i]; continue; }
         if (kept && !(note(learner, symbols[kept - 1], left, -count, word) && note(learner, symbols[kept - 1], made, count, word)))
@@ -711,7 +716,7 @@ static int merge_in_word(Learner *learner, uint32_t word, uint32_t left, uint32_
         if (i + 1 < size && !(note(learner, right, symbols[i + 1], -count, word) && note(learner, made, symbols[i + 1], count, word)))
             return 0;
     }
-    learner->sizes[word] = kept;
+    counted->size = kept;
     return 1;
 }
 
@@ -761,7 +766,7 @@ static void learner_close(Learner *learner)
         Task task = learner->tasks[--learner->waiting];
         if (task.owned) free(task.where);
     }
-    free(learner->symbols); free(learner->starts); free(learner->counts); free(learner->sizes);
+    free(learner->symbols); free(learner->words);
     free(learner->pairs.slots); free(learner->tasks); free(learner->touched); free(learner->first);
     free(learner->spelling_at); free(learner->spelling_size);
     words_close(&learner->spelled);
@@ -772,8 +777,12 @@ static int apply(Learner *learner, const Task *task, uint32_t made)
 {
     uint32_t left = (uint32_t)(task->pair >> 32), right = (uint32_t)task->pair;
     learner->touches = 0;
-    for (int64_t n = 0; n < task->size; n++)
+    for (int64_t n = 0; n < task->size; n++) {
+        /* Words lie anywhere: fetched ahead, learning took 0.6 of the time. */
+        if (n + 24 < task->size) PREFETCH(learner->words + task->where[n + 24]);
+        if (n + 12 < task->size) PREFETCH(learner->symbols + learner->words[task->where[n + 12]].start);
         if (!merge_in_word(learner, task->where[n], left, right, made)) return 0;
+    }
     for (int64_t n = 0; n < learner->touches; n++) {
         Pair *slot = pair_at(&learner->pairs, learner->touched[n]);
         Task next = {slot->count, slot->pair, slot->where, slot->size, 1};
