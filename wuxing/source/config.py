@@ -126,6 +126,8 @@ class SourceConfig(Config):
 
     Or what fsspec reaches: `https://…/x.jsonl.gz`, `s3://bucket/prefix/*.parquet`, `zip://*.csv::https://…/x.zip`.
     """
+    timeout_seconds: int = plumbing(60, ge=1)
+    """Of `files` elsewhere: how long a server may be silent."""
     exchanges: str | None = None
     """A release's name: what it was asked and answered, as judged by people, becomes dialogues."""
     git: GitSource | None = None

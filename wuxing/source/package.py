@@ -158,7 +158,7 @@ def members(archive: Path, package: PackageSource) -> list[Blob]:
 def _listing(archive: Path) -> Sequence[Blob]:
     try:
         if zipfile.is_zipfile(archive):
-            return _zip_listing(archive)
+            return zip_listing(archive)
         return _tar_listing(archive)
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error) as error:
         raise WuxingError(
@@ -166,7 +166,8 @@ def _listing(archive: Path) -> Sequence[Blob]:
         ) from error
 
 
-def _zip_listing(archive: Path) -> Sequence[Blob]:
+def zip_listing(archive: Path) -> list[ZipBlob]:
+    """The files inside a ZIP archive."""
     with zipfile.ZipFile(archive) as file:
         entries = [entry for entry in file.infolist() if not entry.is_dir()]
     return [ZipBlob(e.filename, archive, e.filename, e.file_size, e.CRC) for e in entries]
