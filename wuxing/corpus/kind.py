@@ -93,7 +93,7 @@ class CorpusKind(StepKind[CorpusConfig]):
         draft.summary.update(_summary(draft, merged, said))
         write_card(draft, config, origins, merged.fates, merged.tally.steps)
         with context.progress.bar("writing the data report"):
-            write_report(draft.path, draft.name, draft.fingerprint, draft.evidence)
+            write_report(draft.path, draft.name, draft.evidence)
 
 
 def _announce_kernel(config: CorpusConfig, context: Context) -> None:

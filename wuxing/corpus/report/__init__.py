@@ -7,7 +7,7 @@ from pathlib import Path
 from wuxing.core.evidence import Evidence
 
 
-def write_report(directory: Path, name: str, fingerprint: str, evidence: Evidence) -> None:
+def write_report(directory: Path, name: str, evidence: Evidence) -> None:
     """Write the report in both languages beside the files it tells of; equal files give equal bytes.
 
     Reads `statistics.json`, `card.json`, the splits, `dropped.parquet`, `changed.parquet` and `fates.parquet`; the last
@@ -20,7 +20,7 @@ def write_report(directory: Path, name: str, fingerprint: str, evidence: Evidenc
     from wuxing.page.render import render_html
     from wuxing.page.words import LANGUAGES
 
-    facts = collect(directory, f"corpus/{name}", fingerprint, evidence)
+    facts = collect(directory, f"corpus/{name}", evidence)
     for language in LANGUAGES:
         words = words_of(language)
         suffix = "" if language == "en" else f".{language}"

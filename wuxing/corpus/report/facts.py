@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from wuxing.core.digest import digest_of_file
 from wuxing.core.evidence import Check, Evidence
 from wuxing.core.file import read_json
 from wuxing.core.splits import SPLITS
@@ -32,7 +33,8 @@ class Facts:
     """One corpus: its statistics, card and evidence, and samples of its records."""
 
     id: str
-    fingerprint: str
+    digest: str
+    """SHA-256 of `statistics.json`: which corpus this is, whatever version it becomes."""
     statistics: dict[str, Any]
     card: dict[str, Any]
     checks: list[Check]
@@ -94,11 +96,11 @@ def _escaped(part: str | int) -> str:
     return str(part).replace("~", "~0").replace("/", "~1")
 
 
-def collect(directory: Path, id: str, fingerprint: str, evidence: Evidence) -> Facts:
+def collect(directory: Path, id: str, evidence: Evidence) -> Facts:
     """Read the facts; texts, pictures and sounds only of the few records that will be shown."""
     facts = Facts(
         id=id,
-        fingerprint=fingerprint,
+        digest=digest_of_file(directory / "statistics.json"),
         statistics=read_json(directory / "statistics.json"),
         card=read_json(directory / "card.json"),
         checks=list(evidence.checks),

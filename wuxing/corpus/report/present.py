@@ -55,7 +55,7 @@ def present(facts: Facts, words: CorpusWords) -> Report:
     ]
     return Report(
         title="".join(str(part) for part in title),
-        subtitle=words("subtitle").replace("{id}", facts.id).replace("{fingerprint}", facts.fingerprint[:12]),
+        subtitle=words("subtitle").replace("{id}", facts.id).replace("{digest}", facts.digest[:12]),
         language=words.language,
         cards=_cards(facts, words),
         sections=[section for section in sections if section.parts],

@@ -7,8 +7,8 @@ from wuxing.page.words import Texts
 TEXT: Texts = {
     "title": ("{name}: data report", "{name}：数据报告"),
     "subtitle": (
-        "{id} · fingerprint {fingerprint}. Point at a figure to see the file and place it comes from.",
-        "{id} · 指纹 {fingerprint}。将指针移到数字上，可见其所在文件与位置。",
+        "{id} · statistics {digest}. Point at a figure to see the file and place it comes from.",
+        "{id} · 统计摘要 {digest}。将指针移到数字上，可见其所在文件与位置。",
     ),
     "other_language": ("中文", "English"),
     "comma": (", ", "，"),
