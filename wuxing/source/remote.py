@@ -1,4 +1,4 @@
-"""Files that are not on this machine: HTTP, object stores (s3, gs, abfs), whatever else fsspec knows, and archives there.
+"""Files that are not on this machine: HTTP, object stores, whatever else fsspec knows, and ZIP archives there.
 
 `files: zip://*.csv::https://host/x.zip` reads members of an archive, as fsspec writes it.
 """

@@ -1,12 +1,13 @@
 """Files of object stores: s3, gs and abfs through Arrow, which is here anyway; other protocols through fsspec.
 
-Logins come from where each store's own tools look for them (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, a profile, the machine).
+Logins come from where each store's own tools look for them (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, a profile, ...).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from wuxing.source.secret import filled, shown
 from wuxing.source.web import fits
 
 BLOCK_BYTES = 8 << 20
+QUESTIONS_AT_ONCE = 8
 ARROW = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "abfs": "abfs", "abfss": "abfss", "az": "abfs"}
 
 
@@ -76,14 +78,12 @@ class _Arrow:
         tag = facts.get("ETag") or facts.get("etag") or b""
         return Known(info.size, tag.decode() if isinstance(tag, bytes) else str(tag) or str(info.mtime_ns or ""))
 
-    def below(self, path: str) -> list[tuple[str, Known]]:
-        """(path, what is known) of all files in a directory, at any depth."""
+    def below(self, path: str) -> list[str]:
+        """The paths of all files in a directory, at any depth."""
         import pyarrow.fs as fs
 
         found = self.files.get_file_info(fs.FileSelector(path, recursive=True, allow_not_found=True))
-        return [
-            (info.path, Known(info.size, str(info.mtime_ns or ""))) for info in found if info.type == fs.FileType.File
-        ]
+        return [info.path for info in found if info.type == fs.FileType.File]
 
     def is_file(self, path: str) -> bool:
         import pyarrow.fs as fs
@@ -127,18 +127,16 @@ class _Fsspec:
         try:
             self.files, self.path = fsspec.core.url_to_fs(filled(url))
         except ImportError as error:
-            raise UsageError(
-                f"{protocol}:// needs another library: {short(error)}", "Install it beside wuxing"
-            ) from error
+            needs = f"{protocol}:// needs another library: {short(error)}"
+            raise UsageError(needs, "Install it beside wuxing") from error
         except ValueError as error:
             raise UsageError(f"{shown(url)} cannot be read: {shown(short(error))}", "Check the protocol") from error
 
     def known(self, path: str) -> Known:
         return _fsspec_known(self.files.info(path))
 
-    def below(self, path: str) -> list[tuple[str, Known]]:
-        found = self.files.find(path, detail=True)
-        return [(name, _fsspec_known(info)) for name, info in found.items()]
+    def below(self, path: str) -> list[str]:
+        return list(self.files.find(path))
 
     def is_file(self, path: str) -> bool:
         return bool(self.files.isfile(path))
@@ -183,14 +181,17 @@ def listed_store(url: str) -> list[tuple[str, str, Known]]:
         root = fixed.rsplit("/", 1)[0] if re.search(r"[*\[]", whole) else whole
         pattern = whole[len(root) :].lstrip("/") or "**"
         found = []
-        for path, known in store.below(root):
+        for path in store.below(root):
             name = path[len(root) :].lstrip("/")
             if name and fits(name, pattern) and not any(part.startswith(".") for part in name.split("/")):
-                found.append((name, f"{protocol}://{path.lstrip('/')}{options}", known))
+                found.append((name, path))
+        with ThreadPoolExecutor(QUESTIONS_AT_ONCE) as pool:
+            known = list(pool.map(lambda one: store.known(one[1]), found))
     except FileNotFoundError as error:
         raise WuxingError(f"{shown(url)} is not there", "Check the address") from error
     except PermissionError as error:
         raise WuxingError(f"{shown(url)} may not be read: {shown(short(error))}", "Check the login") from error
     except OSError as error:
         raise WuxingError(f"{shown(url)} cannot be listed: {shown(short(error))}", "Check address and login") from error
-    return sorted(found, key=lambda one: one[0])
+    urls = [f"{protocol}://{path.lstrip('/')}{options}" for _, path in found]
+    return sorted(zip((name for name, _ in found), urls, known, strict=True), key=lambda one: one[0])
