@@ -282,12 +282,6 @@ class OperationChoice(Choice):
     paraphrase: Paraphrase | None = None
     """Text: a model says it anew."""
 
-    @model_validator(mode="after")
-    def _has_settings(self) -> OperationChoice:
-        if self.settings is None:
-            raise ValueError(f"{self.chosen} needs {'templates' if self.chosen == 'template' else 'a model'}")
-        return self
-
     @property
     def operation(self) -> Operation:
         """The chosen settings."""

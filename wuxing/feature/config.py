@@ -278,12 +278,6 @@ class TransformChoice(Choice):
     mfcc: Mfcc = Mfcc()
     """Audio: cepstral coefficients."""
 
-    @model_validator(mode="after")
-    def _has_settings(self) -> TransformChoice:
-        if self.settings is None:
-            raise ValueError("sentence_embedding needs exactly one of directory, package")
-        return self
-
     @property
     def content(self) -> Content:
         """What it reads of a record."""
