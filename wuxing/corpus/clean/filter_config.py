@@ -48,6 +48,11 @@ class BoilerplateConfig(FilterConfig):
     """A line goes when at least so many documents hold it ...; None: lines are not counted, only the rules apply."""
     min_share: float = Field(default=0.001, ge=0, le=1)
     """... and at least this share of all documents."""
+    short_line_characters: int = Field(default=24, ge=0)
+    """A shorter line may be a heading: it goes only beside another line that goes.  A character of a script without
+    spaces counts as three."""
+    code: bool = False
+    """Also remove lines that look like code: indented, or ending in a bracket, a comma or a semicolon."""
     unit: Literal["line", "paragraph"] = "line"
     """What is counted and removed: single lines, or whole paragraphs (between empty lines): safer for code."""
     rules: bool = True
