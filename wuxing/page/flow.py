@@ -71,11 +71,12 @@ def _ends(
 
 
 def draw_wave(title: str, peaks: Sequence[tuple[float, float]], width: float = 320, height: float = 56) -> str:
-    """A sound at a glance: the lowest and highest sample of each stretch, from -1 to 1."""
+    """A sound at a glance: the lowest and highest sample of each stretch; the loudest one fills the height."""
+    loudest = max((max(-low, high) for low, high in peaks), default=0) or 1
     canvas = Canvas(title, height, width)
     middle, step = height / 2, width / max(1, len(peaks))
     canvas.line(0, middle, width, middle, LINE, 0.6)
-    upper = [(step * (place + 0.5), middle - high * (middle - 1)) for place, (_, high) in enumerate(peaks)]
-    lower = [(step * (place + 0.5), middle - low * (middle - 1)) for place, (low, _) in enumerate(peaks)]
+    upper = [(step * (place + 0.5), middle - high / loudest * (middle - 1)) for place, (_, high) in enumerate(peaks)]
+    lower = [(step * (place + 0.5), middle - low / loudest * (middle - 1)) for place, (low, _) in enumerate(peaks)]
     canvas.area(upper + lower[::-1], SERIES[0])
     return canvas.svg()

@@ -77,6 +77,12 @@ class Facts:
         return Figure(text, self.place(*path), value)
 
     @property
+    def fates(self) -> list[str]:
+        """All fates: kept, then the losses from the largest."""
+        lost = [fate for fate in self.at("fates") if fate != "kept"]
+        return ["kept", *lost] if "kept" in self.at("fates") else lost
+
+    @property
     def splits(self) -> list[str]:
         """The splits that hold records."""
         return [split for split in SPLITS if self.at("splits", split, "records")]

@@ -153,7 +153,7 @@ def _fates(facts: Facts, words: CorpusWords) -> list[Part]:
     ends = [(words(f"split.{split}"), facts.at("splits", split, "records")) for split in facts.splits]
     flow = Plot("flow", caption, [facts.place("fates")], draw_flow(caption, stages_of(facts, words), ends))
     rows: list[list[list[Inline]]] = []
-    for fate in facts.at("fates"):
+    for fate in facts.fates:
         rows.append([[words.fate(fate)], [Code(fate)], [facts.count("fates", fate)], [facts.share(("fates", fate))]])
     table = Table([words(f"col.{name}") for name in ("fate", "name", "rows", "share")], rows, (2, 3), sortable=True)
     blocks: list[Block] = [Paragraph([words("fates.text")]), flow, table]
@@ -200,7 +200,7 @@ def stages_of(facts: Facts, words: CorpusWords) -> list[Stage]:
 
 def _fates_by_source(facts: Facts, words: CorpusWords) -> Block:
     caption = words("plot.fates_by_source")
-    named = list(facts.at("fates"))[:5]
+    named = facts.fates[:5]
     bars = []
     for source in facts.at("sources")[:40]:
         total = source["rows"] or 1
@@ -213,7 +213,7 @@ def _fates_by_source(facts: Facts, words: CorpusWords) -> Block:
 # ------------------------------------------------------------------------------------------------------- records
 def _records(facts: Facts, words: CorpusWords) -> list[Part]:
     parts = [Part(words("part.sizes"), [_sizes(facts, words)])]
-    if any(facts.at("splits", split, "languages") for split in facts.splits):
+    if any(set(facts.at("splits", split, "languages")) - {"script:none"} for split in facts.splits):
         parts.append(Part(words("part.languages"), _counted(facts, words, "languages", LANGUAGES_DRAWN)))
     if any(facts.at("splits", split, "labels") for split in facts.splits):
         parts.append(Part(words("part.labels"), _counted(facts, words, "labels", LABELS_DRAWN)))
@@ -232,11 +232,11 @@ def _sizes(facts: Facts, words: CorpusWords) -> Table:
                 [words(f"split.{split}")],
                 *counts,
                 [facts.share(("splits", split, "records"), ("kept",))],
-                [facts.count("splits", split, "characters")],
+                *([] if facts.is_media else [[facts.count("splits", split, "characters")]]),
                 [facts.measured(format_bytes(size), size, "splits", split, "bytes")],
             ]
         )
-    columns = ["split", "records", *kinds, "share_kept", "characters", "bytes"]
+    columns = ["split", "records", *kinds, "share_kept", *([] if facts.is_media else ["characters"]), "bytes"]
     return Table([words(f"col.{name}") for name in columns], rows, tuple(range(1, len(columns))))
 
 

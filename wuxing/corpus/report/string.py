@@ -40,7 +40,7 @@ TEXT: Texts = {
     "part.seconds": ("Lengths of sounds", "音频时长"),
     # cards and summary
     "card.rows": ("raw rows read", "读入原始行"),
-    "card.sources": ("from {n} sources", "来自 {n} 个来源"),
+    "card.sources": ("sources: {n}", "来源：{n} 个"),
     "card.kept": ("records kept", "保留记录"),
     "card.largest_loss": ("largest loss", "最大的损失"),
     "card.evidence": ("checks passed", "通过的检查"),
@@ -195,9 +195,8 @@ TEXT: Texts = {
         "{dropped} 条记录与更早的记录相同（忽略大小写与空白），分属 {clusters} 组，每组保留第一条。",
     ),
     "duplicates.near": (
-        "{dropped} documents nearly equal an earlier one (MinHash); they stand in {clusters} groups, of which the "
-        "first was kept.",
-        "{dropped} 篇文档与更早的文档近似相同（MinHash），分属 {clusters} 组，每组保留第一条。",
+        "{dropped} records nearly equal an earlier one; they stand in {clusters} groups, of which the first was kept.",
+        "{dropped} 条记录与更早的记录近似相同，分属 {clusters} 组，每组保留第一条。",
     ),
     "duplicates.substring": (
         "Passages that stood before were taken out of {records} records: {characters} characters.",
