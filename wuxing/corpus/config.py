@@ -8,6 +8,9 @@ from wuxing.core.step import Config, StepConfig, plumbing
 from wuxing.corpus.clean.config import CleanStep
 from wuxing.source.config import SourceConfig
 
+MOST_STEPS = 64
+"""What a record was changed by is kept as one bit per step."""
+
 
 class DuplicatesConfig(Config):
     """Which of several equal or nearly equal records is kept: the first in the order of the sources."""
@@ -20,6 +23,16 @@ class DuplicatesConfig(Config):
     """Words in a shingle (characters in scripts without spaces); more lets fewer documents pass as near duplicates."""
     hashes: int = Field(default=128, ge=16, le=1024)
     """Values in a MinHash signature; the error of a similarity J is sqrt(J (1 - J) / hashes)."""
+    substring_tokens: int | None = Field(default=None, ge=10)
+    """Cut out of documents what stood before: runs of so many words (characters in scripts without spaces), 50 in the
+    paper (Lee et al. 2021); what has too little left leaves: `substring_duplicate`.  None: nothing is cut."""
+    near_image_bits: int | None = Field(default=None, ge=0, le=16)
+    """Drop images whose perceptual hash differs in at most so many of 64 bits from a kept one's (8 finds what was
+    resized or encoded anew): `near_duplicate`; None: keep."""
+    near_audio_bits: int | None = Field(default=None, ge=0, le=16)
+    """The same for sounds."""
+    likeness: float = Field(default=0.95, gt=0, le=1)
+    """Least correlation of the 8 x 8 sketches of two images or sounds that count as nearly the same."""
 
 
 class SplitConfig(Config):
@@ -43,12 +56,14 @@ class CorpusConfig(StepConfig):
     split: SplitConfig
     """What is held out."""
     dropped_samples: int = Field(default=20, ge=0)
-    """Records per fate whose text `dropped.parquet` keeps, to look at."""
+    """Records per fate that `dropped.parquet` keeps, and per step that `changed.parquet` keeps, to look at."""
     workers: int | None = plumbing(None, ge=1)
     """Processes that clean; as many as the machine has cores unless given.  The result does not depend on it."""
 
     @model_validator(mode="after")
     def _sources(self) -> CorpusConfig:
+        if len(self.clean) > MOST_STEPS:
+            raise ValueError(f"clean has {len(self.clean)} steps; at most {MOST_STEPS} can be told apart")
         if not self.sources:
             raise ValueError("sources is empty; a corpus needs at least one")
         labels = [source.label for source in self.sources]

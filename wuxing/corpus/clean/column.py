@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 DOCUMENTS, TURNS, IMAGES, SOUNDS = range(4)
 """The views."""
-MOST_STEPS = 64
-"""What a record was changed by is kept as one bit per step."""
 
 
 @dataclass

@@ -11,9 +11,11 @@ from wuxing.corpus.config import CorpusConfig
 from wuxing.corpus.duplicate import bands_for
 from wuxing.corpus.engine.cache import ShardCache
 from wuxing.corpus.engine.executor import Setup, execute
-from wuxing.corpus.engine.merge import Merged, Pieces, compare, write_corpus
+from wuxing.corpus.engine.merge import Merged, write_corpus
+from wuxing.corpus.engine.pieces import Pieces
 from wuxing.corpus.engine.plan import Plan, plan
 from wuxing.corpus.engine.statistics import Tally
+from wuxing.corpus.engine.verdict import compare
 from wuxing.source.row import Origin
 
 POOL_FROM_BYTES = 32 << 20

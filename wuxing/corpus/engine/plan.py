@@ -21,6 +21,7 @@ from wuxing.core.step import content_of
 from wuxing.corpus.clean.learn import step_inputs
 from wuxing.corpus.config import CorpusConfig
 from wuxing.corpus.engine.cache import ShardCache
+from wuxing.corpus.engine.look import wanted
 from wuxing.corpus.engine.shard import ShardFile
 from wuxing.corpus.engine.worker import Task, state_of
 from wuxing.source import source_digest
@@ -95,6 +96,7 @@ def settings_of(config: CorpusConfig, number: int, fitted: Path | None, beside: 
             "source": {**written, "label": source.label},
             "clean": [[step.chosen, content_of(step.settings)] for step in config.clean],
             "signatures": [near.shingle_words, near.hashes] if near.near_jaccard is not None else None,
+            "looks": sorted(wanted(near)),
             "samples": config.dropped_samples,
             "fitted": learnt,
             "beside": dict(beside),

@@ -59,6 +59,8 @@ class Shard:
     keys: NDArray[np.uint8]
     """Content key and split key of each record: 32 bytes."""
     signatures: NDArray[np.uint32] | None
+    looks: NDArray[np.uint8] | None
+    """View and signature of each picture and sound (`look.py`)."""
     samples: pyarrow.Table
     found: list[dict[str, int]] = field(default_factory=list)
     """What each step met, by kind."""
@@ -74,6 +76,7 @@ class Shard:
             "records": _ipc(self.records),
             "keys": self.keys.tobytes(),
             "signatures": b"" if self.signatures is None else self.signatures.tobytes(),
+            "looks": b"" if self.looks is None else self.looks.tobytes(),
             "samples": _ipc(self.samples),
         }
         header: dict[str, Any] = {

@@ -14,6 +14,7 @@ from wuxing.corpus.clean import Cleaning
 from wuxing.corpus.clean.column import DOCUMENTS, Columns
 from wuxing.corpus.clean.privacy import Privacy
 from wuxing.corpus.config import CorpusConfig
+from wuxing.corpus.engine.look import looks_of, wanted
 from wuxing.corpus.engine.rows import Chunk, Reader, printable
 from wuxing.corpus.engine.sample import Samples, samples_table
 from wuxing.corpus.engine.shard import Held, Shard, rows_schema
@@ -67,6 +68,7 @@ class _Gathered:
     records: list[pyarrow.RecordBatch] = field(default_factory=list)
     keys: list[NDArray[np.uint8]] = field(default_factory=list)
     signatures: list[NDArray[np.uint32]] = field(default_factory=list)
+    looks: list[NDArray[np.uint8]] = field(default_factory=list)
     row_counts: Counter[int] = field(default_factory=Counter)
     record_counts: Counter[int] = field(default_factory=Counter)
     lasting: bool = True
@@ -124,6 +126,8 @@ class Worker:
         gathered.records.append(batch_of(columns, kept))
         gathered.keys.append(keys_of(columns, kept))
         self._sign(gathered)
+        if wanted(self.config.duplicates):
+            gathered.looks.append(looks_of(columns, kept, self.config.duplicates))
         rows_kept = np.zeros(len(chunk.ids), np.int64)
         rows_kept[chunk.rows[kept]] = 1
         at = 0
@@ -162,6 +166,7 @@ class Worker:
             pa.Table.from_batches(gathered.records, corpus_schema()),
             np.concatenate([np.empty((0, 2 * KEY_BYTES), np.uint8), *gathered.keys]),
             np.concatenate([none, *gathered.signatures]) if near else None,
+            np.concatenate(gathered.looks) if gathered.looks else None,
             samples_table(samples.all()),
             found,
             fields,
