@@ -227,12 +227,13 @@ def _sizes(facts: Facts, words: CorpusWords) -> Table:
     for split in SPLITS:
         counts: list[list[Inline]] = [[facts.count("splits", split, kind)] for kind in ("records", *kinds)]
         size = _of(facts, split, "bytes")
+        length: list[list[Inline]] = [] if facts.is_media else [[facts.count("splits", split, "characters")]]
         rows.append(
             [
                 [words(f"split.{split}")],
                 *counts,
                 [facts.share(("splits", split, "records"), ("kept",))],
-                *([] if facts.is_media else [[facts.count("splits", split, "characters")]]),
+                *length,
                 [facts.measured(format_bytes(size), size, "splits", split, "bytes")],
             ]
         )
