@@ -123,7 +123,8 @@ void wuxing_normalise(const unsigned char *text, const int64_t *offsets, int64_t
 
 /* In the order of scan.MARKS. */
 enum {
-    MOJIBAKE = 1, MAIL = 2, PHONE = 4, IP = 8, CARD = 16, IBAN = 32, ID_CN = 64, SSN_US = 128, PLATE_CN = 256, KEY = 512
+    MOJIBAKE = 1, KEY = 2, MAIL = 4, ID_CN = 8, IBAN = 16, CARD = 32, IP = 64, IPV6 = 128, SSN_US = 256, PLATE_CN = 512,
+    PHONE = 1024, PHONE_CN = 2048, PHONE_US = 4096
 };
 
 static inline int digit(unsigned char b) { return b >= '0' && b <= '9'; }
@@ -161,35 +162,72 @@ static int mark_mail(const unsigned char *start, const unsigned char *p, const u
     return local && (a >= 0x80 || letter(a) || digit(a)) ? MAIL : 0;
 }
 
-/* Digits with at most three signs or spaces between them, from the first on; *next moves behind them. */
+/* A group of digits and what stands before it: the sign, 0 where there is none or more than one. */
+typedef struct { int64_t length; unsigned char first, sign; } group;
+
+/* What the last of the groups makes possible, with up to three before it. */
+static int mark_group(const group *g, int count)
+{
+    int marks = g[0].length >= 17 ? ID_CN | CARD : g[0].length >= 13 ? CARD : 0;
+    int64_t digits = 0;
+    for (int i = 0; i < count; i++) { /* a Chinese mobile number: 86 138 1234 5678 with single signs or none */
+        digits += g[i].length;
+        if ((digits == 11 && g[i].first == '1') || (digits == 13 && g[i].first == '8'))
+            marks |= PHONE_CN;
+        if (g[i].sign != ' ' && g[i].sign != '-')
+            break;
+    }
+    if (count >= 2 && g[0].length >= 7 && g[0].sign == '-' && g[1].first == '0')
+        marks |= PHONE_CN;
+    if (count >= 3 && g[2].length == 3 && g[1].length == 2 && g[0].length == 4)
+        marks |= SSN_US;
+    if (count >= 3 && g[2].length == 3 && g[1].length == 3 && g[0].length == 4)
+        marks |= PHONE_US;
+    if (count >= 3 && g[2].length == 4 && g[1].length == 6 && g[0].length == 5)
+        marks |= CARD;
+    if (count >= 4 && g[3].length == 4 && g[2].length == 4 && g[1].length == 4)
+        marks |= CARD;
+    if (count >= 4 && g[0].sign == '.' && g[1].sign == '.' && g[2].sign == '.')
+        marks |= IP;
+    return marks;
+}
+
+/* Whether 13 or more capital letters and digits follow, with single spaces between them at most. */
+static int is_account(const unsigned char *p, const unsigned char *end)
+{
+    int count = 0;
+    for (; p < end && count < 13 && (digit(*p) || upper(*p) || *p == ' '); p++)
+        count += *p != ' ';
+    return count == 13;
+}
+
+/* Groups of digits with at most three signs or spaces between them, from the first on; *next moves behind them. */
 static int mark_digits(const unsigned char *start, const unsigned char *p, const unsigned char *end,
                        const unsigned char **next)
 {
-    int digits = 0, run = 0, longest = 0, signs = 0, dots = 0, marks = 0;
-    const unsigned char *first = p, *behind = p;
-    for (; p < end && signs <= 3; p++) {
-        if (digit(*p)) {
-            digits++, run++, signs = 0, behind = p + 1;
-            longest = run > longest ? run : longest;
-        } else if (gap(*p)) {
-            dots += *p == '.';
-            run = 0, signs++;
-        } else {
+    const unsigned char *first = p;
+    int64_t digits = 0;
+    int marks = 0, count = 0;
+    group last[4] = {{0, 0, 0}};
+    for (;;) {
+        const unsigned char *from = p;
+        while (p < end && digit(*p))
+            p++;
+        memmove(last + 1, last, 3 * sizeof *last);
+        last[0].length = p - from, last[0].first = *from;
+        last[0].sign = from - first >= 2 && digit(from[-2]) ? from[-1] : 0;
+        count += count < 4;
+        digits += p - from;
+        marks |= mark_group(last, count);
+        *next = p;
+        for (from = p; p < end && p - from <= 3 && gap(*p);)
+            p++;
+        if (p == end || !digit(*p))
             break;
-        }
     }
-    *next = behind;
-    if (digits >= 10 || (digits >= 8 && first > start && first[-1] == '+'))
+    if (digits >= 8 && first > start && first[-1] == '+')
         marks |= PHONE;
-    if (digits >= 9)
-        marks |= SSN_US;
-    if (digits >= 13)
-        marks |= CARD;
-    if (longest >= 17)
-        marks |= ID_CN;
-    if (digits >= 4 && dots >= 3)
-        marks |= IP;
-    if (digits >= 2 && first - start >= 2 && upper(first[-1]) && upper(first[-2]) && behind < end)
+    if (first - start >= 2 && upper(first[-1]) && upper(first[-2]) && is_account(first, end))
         marks |= IBAN;
     return marks;
 }
@@ -204,7 +242,7 @@ static int mark_colons(const unsigned char *p, const unsigned char *end, const u
         doubled |= *p == ':' && p > from && p[-1] == ':';
     }
     *behind = p;
-    return doubled || colons >= 7 ? IP : 0;
+    return doubled || colons >= 7 ? IPV6 : 0;
 }
 
 /* A car's plate: a character of its province, a letter, then five or six letters and digits. */

@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 
 SOURCE = Path(__file__).with_name("scan.c")
 SAME, CHANGED, UNKNOWN = 0, 1, 2
-MARKS = ("mojibake", "mail", "phone", "ip", "card", "iban", "id_cn", "ssn_us", "plate_cn", "key")
-"""Bit n of a text's marks: it may hold this."""
+MARKS = (
+    *("mojibake", "key", "mail", "id_cn", "iban", "card", "ip", "ipv6", "ssn_us", "plate_cn"),
+    *("phone", "phone_cn", "phone_us"),
+)
+"""Bit n of a text's marks: it may hold this.  `phone`: with a plus; the others as their countries write them."""
 _INTERESTING = b"0123456789@:_-.ABCDEFGHIJKLMNOPQRSTUVWXYZ\xc3"
 
 LINE_END = "\x0b\x0c\x85\u2028\u2029"

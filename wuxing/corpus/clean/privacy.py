@@ -29,6 +29,8 @@ class Rule(NamedTuple):
     pattern: re.Pattern[str]
     valid: Callable[[str], bool] | None = None
     """What else must hold of a match."""
+    mark: str | None = None
+    """The mark that texts with a match have (`text/scan.py`); None: the kind's name."""
 
 
 def luhn(digits: str) -> bool:
@@ -126,20 +128,25 @@ RULES: dict[PrivateKind, tuple[Rule, ...]] = {
     "id_cn": (Rule(re.compile(r"(?<![\w.-])[1-9]\d{16}[\dXx](?![\w-])", re.A), is_chinese_id),),
     "iban": (Rule(re.compile(_IBAN, re.A), is_iban),),
     "card": (Rule(re.compile(_CARD, re.A), is_card),),
-    "ip": (Rule(re.compile(_IPV4, re.A), is_public_address), Rule(re.compile(_IPV6), is_long_ipv6)),
+    "ip": (Rule(re.compile(_IPV4, re.A), is_public_address), Rule(re.compile(_IPV6), is_long_ipv6, "ipv6")),
     "ssn_us": (Rule(re.compile(_SSN, re.A)),),
     "plate_cn": (Rule(re.compile(_PLATE)),),
     "phone": (
         Rule(re.compile(_ABROAD, re.A), is_phone),
-        Rule(re.compile(_CHINA_MOBILE, re.A)),
-        Rule(re.compile(_CHINA_FIXED, re.A)),
-        Rule(re.compile(_NORTH_AMERICA, re.A)),
+        Rule(re.compile(_CHINA_MOBILE, re.A), mark="phone_cn"),
+        Rule(re.compile(_CHINA_FIXED, re.A), mark="phone_cn"),
+        Rule(re.compile(_NORTH_AMERICA, re.A), mark="phone_us"),
     ),
 }
 """In the order in which they are applied."""
 
 
 EVERY_MARK = (1 << len(MARKS)) - 1
+
+
+def mark_of(kind: PrivateKind, rule: Rule) -> int:
+    """The bit of the mark that every text with a match of the rule has."""
+    return 1 << MARKS.index(rule.mark or kind)
 
 
 class Privacy(TextCleaner):
@@ -149,8 +156,12 @@ class Privacy(TextCleaner):
         super().__init__()
         self.kinds = kinds
         self.replacement = replacement
-        self._rules = [(kind, 1 << MARKS.index(kind), RULES[kind]) for kind in RULES if kind in kinds]
-        self._asked = sum(bit for _, bit, _ in self._rules)
+        self._rules = [(kind, mark_of(kind, rule), rule) for kind in RULES if kind in kinds for rule in RULES[kind]]
+        self._parts = replacement[:1] == "<" and replacement[-1:] == ">"
+        """Whether what stands on its two sides stays apart, so that no mark is missing after a replacement."""
+        self._asked = 0
+        for _, bit, _ in self._rules:
+            self._asked |= bit
 
     def clean(self, values: pyarrow.Array, notes: Notes) -> Cleaned:
         """The column and the facts kept beside it, redacted."""
@@ -188,14 +199,13 @@ class Privacy(TextCleaner):
         return value
 
     def change(self, text: str, hints: int = EVERY_MARK) -> str:
-        """The redacted text; `hints`: the marks of kinds that it may hold (`text/scan.py`)."""
-        for kind, bit, rules in self._rules:
+        """The redacted text; `hints`: the marks that it has (`text/scan.py`)."""
+        for kind, bit, rule in self._rules:
             if hints & bit:
-                before = text
-                for rule in rules:
-                    text = rule.pattern.sub(partial(self._replace, kind, rule.valid), text)
-                if text != before:
-                    hints = EVERY_MARK  # what is put in place may bring digits together that stood apart
+                new = rule.pattern.sub(partial(self._replace, kind, rule.valid), text)
+                if new != text and not self._parts:
+                    hints = EVERY_MARK
+                text = new
         return text
 
     def _replace(self, kind: str, valid: Callable[[str], bool] | None, match: re.Match[str]) -> str:
