@@ -6,12 +6,15 @@ import os
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wuxing.augment.config import Paraphrase
 from wuxing.core.digest import digest_of
 from wuxing.core.error import WuxingError
 from wuxing.core.file import append_line, read_lines
+
+if TYPE_CHECKING:
+    import httpx
 
 TRIALS = 4
 PAUSE_SECONDS = 1.0
@@ -33,19 +36,29 @@ class Asker:
         self._cache = cache
         self._known: dict[str, str] = {line["key"]: line["reply"] for line in read_lines(cache)}
         self._lock = threading.Lock()
+        self._client: httpx.Client | None = None
 
     def __call__(self, settings: Paraphrase, prompt: str, seed: int) -> str:
         """The reply; WuxingError when the endpoint does not answer."""
         key = key_of(settings, prompt, seed)
         if key not in self._known:
-            reply = _asked(settings, prompt, seed)
+            reply = _asked(self._opened(), settings, prompt, seed)
             with self._lock:
                 append_line(self._cache, {"key": key, "reply": reply})
                 self._known[key] = reply
         return self._known[key]
 
+    def _opened(self) -> httpx.Client:
+        """One client for all threads: it keeps its connections."""
+        import httpx
 
-def _asked(settings: Paraphrase, prompt: str, seed: int) -> str:
+        with self._lock:
+            if self._client is None:
+                self._client = httpx.Client()
+            return self._client
+
+
+def _asked(client: httpx.Client, settings: Paraphrase, prompt: str, seed: int) -> str:
     import httpx
 
     body = {
@@ -61,7 +74,7 @@ def _asked(settings: Paraphrase, prompt: str, seed: int) -> str:
         if trial:
             time.sleep(PAUSE_SECONDS * 2 ** (trial - 1))
         try:
-            answer = httpx.post(where, json=body, headers=_headers(settings), timeout=settings.timeout_seconds)
+            answer = client.post(where, json=body, headers=_headers(settings), timeout=settings.timeout_seconds)
         except httpx.TransportError as error:
             why = f"it does not answer ({type(error).__name__})"
             continue

@@ -53,7 +53,7 @@ class TokensKind(StepKind[TokensConfig]):
     def parents(self, config: TokensConfig) -> Mapping[str, Parent]:
         return {
             "tokenizer": Parent(config.tokenizer, ("tokenizer", "model"), TOKENIZER_FILES),
-            "data": Parent(config.data, ("corpus", "task"), DATA_FILES),
+            "data": Parent(config.data, ("corpus", "task", "augmentation"), DATA_FILES),
         }
 
     def make(self, config: TokensConfig, parents: Mapping[str, Artifact], draft: Draft, context: Context) -> None:

@@ -11,7 +11,7 @@ from wuxing.core.error import UsageError
 from wuxing.core.file import read_json
 from wuxing.core.store import Store
 
-DATA = ("corpus", "task")
+DATA = ("corpus", "task", "augmentation")
 WALKED = ("model", "tokens")
 """Kinds whose parents may be training data."""
 NO_DATA = "tokenizer"
