@@ -22,7 +22,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[fast-cpu,chinese,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[fast-cpu,chinese,ray,dev]'
 	@touch $@
 
 demo: install  ## one model's whole life on real data, in under ten minutes on two cores

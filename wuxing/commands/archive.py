@@ -209,12 +209,19 @@ def prune(
 ) -> None:
     """What nothing needs any more; --yes removes it."""
     from wuxing.commands import show
-    from wuxing.core.prune import prunable
+    from wuxing.commands.option import open_context
+    from wuxing.core.prune import Prunable, prunable
     from wuxing.core.prune import prune as remove
+    from wuxing.corpus.engine.cache import remove_unused, unused, used_shards
 
     store = open_store(home)
     items = prunable(store, keep)
-    freed = remove(store, items) if yes else 0
+    shards, used = open_context(store, quiet=True).cache_directory / "shards", used_shards(store, keep)
+    spare = unused(shards, used)
+    freed = remove(store, items) + remove_unused(shards, used) if yes else 0
+    if spare:
+        what = f"{len(spare):,} shards that no kept corpus is made of (they would be made again)"
+        items.append(Prunable(shards, what, sum(size for _, size in spare)))
     value = {"items": [{"what": item.what, "bytes": item.bytes} for item in items], "freed": freed}
 
     def text() -> None:

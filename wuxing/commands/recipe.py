@@ -36,6 +36,9 @@ def run(
     accept: Annotated[str | None, typer.Option(help="Go on although evidence failed; the reason is recorded.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or auto.")] = "auto",
     processes: Annotated[int, typer.Option(help="Processes that train one model together.", min=1)] = 1,
+    on: Annotated[
+        str | None, typer.Option(help="Where corpora are cleaned: local, ray; $WUXING_ON without it.")
+    ] = None,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
@@ -50,6 +53,11 @@ def run(
     store = open_store(home)
     context = open_context(store, quiet=as_json, device=device)
     context.processes = processes
+    context.on = on or context.on
+    if context.on not in ("local", "ray"):
+        from wuxing.core.error import UsageError
+
+        raise UsageError(f'--on: there is no executor "{context.on}"', "Write local or ray")
     loaded = _load(recipe, changes)
     steps = len(loaded.needed_for(step))
     context.progress.say(f"{loaded.name}: {steps} step{'s' if steps > 1 else ''}, store {store.home}")

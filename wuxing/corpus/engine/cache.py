@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from wuxing.core.error import WuxingError
+from wuxing.core.file import read_json
+from wuxing.core.store import Store
 from wuxing.corpus.engine.shard import ShardFile
 
 SUFFIX = ".shard"
@@ -112,6 +114,17 @@ def _locked(directory: Path, how: int) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def used_shards(store: Store, keep: int = 1) -> dict[str, set[str]]:
+    """Settings → names of the shards that the newest `keep` versions of each corpus are made of."""
+    found: dict[str, set[str]] = {}
+    for kind, name in store.names():
+        for artifact in store.versions(kind, name)[-keep:] if kind == "corpus" else ():
+            note = artifact.path / "shards.json"
+            for settings, names in (read_json(note) if note.is_file() else {}).items():
+                found.setdefault(settings, set()).update(names)
+    return found
 
 
 def unused(directory: Path, used: Mapping[str, set[str]]) -> list[tuple[Path, int]]:
