@@ -71,9 +71,11 @@ class ChineseConfig(FilterConfig):
     """Full-width characters become half-width: letters and digits (ＡＢＣ１ → ABC1), or `all`, with ，！？（）;
     None: they stay."""
     min_han_ratio: float = Field(default=0.0, ge=0, le=1)
-    """A Chinese document with a smaller share of Han characters among its letters leaves: `half_translated`."""
+    """A Chinese document with a smaller share of Chinese prose leaves: `half_translated`; 0.6 suits translated pages.
+    Prose is Han characters, and lines of words in another script, each word worth 1.6 characters; names, code and terms
+    among Chinese do not count."""
     foreign_han_ratio: float = Field(default=0.02, ge=0, le=1)
-    """Below this share a document is held to be in another language, and passes."""
+    """A document with a smaller share of Han among its letters is held to be in another language, and passes."""
 
     def libraries(self) -> tuple[str, ...]:
         return ("opencc",)
