@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from wuxing.core.digest import digest_of, digest_of_file
+from wuxing.core.record import Drop
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,23 @@ class FileBlob:
             return digest_of_file(self.path)
         except OSError:
             return "unreadable"
+
+
+@dataclass(frozen=True)
+class RefusedBlob:
+    """What was found but is never opened (a pipe, a device, a link in a circle): it is one row with the reason."""
+
+    name: str
+    reason: Drop
+    bytes: int = 0
+
+    def open(self) -> BinaryIO:
+        """Raises OSError."""
+        raise OSError(self.reason.detail)
+
+    def digest(self) -> str:
+        """The reason."""
+        return digest_of(["refused", self.reason.reason, self.reason.detail])
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import codecs
 
 from wuxing.core.record import Drop
 
-_MARKS = (
+MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -19,7 +19,7 @@ def decode(raw: bytes, encoding: str = "auto") -> str | Drop:
     """The text, or why there is none: `wrong_encoding`, `unknown_encoding`, `binary`."""
     if encoding != "auto":
         return _or_drop(_strictly(raw, encoding), f"not {encoding}")
-    for mark, name in _MARKS:
+    for mark, name in MARKS:
         if raw.startswith(mark):
             return _or_drop(_strictly(raw, name), f"a {name} mark, but not {name}")
     if b"\x00" in raw:
@@ -39,16 +39,24 @@ def _strictly(raw: bytes, encoding: str) -> str | None:
         return None
 
 
-def _detected(raw: bytes) -> str | Drop:
+def detected_name(raw: bytes) -> str | Drop:
+    """The encoding that bytes look like that are no UTF-8, under Python's name."""
     from resiliparse.parse.encoding import detect_encoding
 
     name = detect_encoding(raw)
     if not name or name == "utf-8":
         return Drop("unknown_encoding", "not UTF-8, and nothing else that is known")
     try:
-        text = _strictly(raw, name)
+        return codecs.lookup(name).name
     except LookupError:
-        text = None
+        return Drop("unknown_encoding", f"looks like {name}, which is not known")
+
+
+def _detected(raw: bytes) -> str | Drop:
+    name = detected_name(raw)
+    if isinstance(name, Drop):
+        return name
+    text = _strictly(raw, name)
     if text is None:
         return Drop("unknown_encoding", f"looks like {name}, but is not")
     odd = sum(1 for character in text if character < " " and character not in "\t\n\r\f\x1b")
