@@ -18,7 +18,6 @@ from wuxing.source.secret import filled, shown
 if TYPE_CHECKING:
     import httpx
 
-BLOCK_BYTES = 1 << 20
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 MAX_PAGES = 1000
 """Index pages that are followed below a pattern's fixed part."""
@@ -65,7 +64,7 @@ class WebFile:
                 raise WuxingError(f"{shown(self.url)} changed since it was listed", "Run again, to list it anew")
             if start and _range_start(answer) != start:
                 raise Changed("the server sends another part than was asked for")
-            yield from answer.iter_raw(BLOCK_BYTES)
+            yield from answer.iter_raw()
 
 
 def _client(seconds: int) -> httpx.Client:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import import_module
 from typing import Any, BinaryIO
 
+from wuxing.core.error import WuxingError
 from wuxing.core.record import Drop
 from wuxing.source.blob import FileBlob, MemoryBlob, RefusedBlob, ZipBlob
 from wuxing.source.config import SourceConfig
@@ -133,6 +134,8 @@ def read_part(part: Part, source: SourceConfig) -> Iterator[Row]:
     file = _File(blob.name, source, Budget(blob.bytes, source.limits))
     try:
         stream = blob.open()
+    except WuxingError:
+        raise  # a server that cannot be reached says nothing about its file
     except (*UNREADABLE, *BROKEN) as error:
         yield file.broken(error)
         return
