@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import stat
 import tarfile
 import zipfile
 from dataclasses import dataclass
@@ -22,8 +24,12 @@ class FileBlob:
     bytes: int
 
     def open(self) -> BinaryIO:
-        """The file."""
-        return open(self.path, "rb")
+        """The file.  Raises OSError also when its path has become a pipe or a device, on which reading may never end."""
+        number = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        if not stat.S_ISREG(os.fstat(number).st_mode):
+            os.close(number)
+            raise OSError(f"{self.name} is no regular file any more")
+        return open(number, "rb")
 
     def digest(self) -> str:
         """SHA-256 of the content; `unreadable` when it cannot be read, which its rows will say with the reason."""
