@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from wuxing.augment.augmentation import changed, largest
+from wuxing.augment.augmentation import changed, copy_id, largest
 from wuxing.augment.config import AugmentationConfig
+from wuxing.augment.sample import records_with
 from wuxing.augment.worker import KEY_BYTES, Worker, asked, content_key
 from wuxing.core.artifact import Artifact
 from wuxing.core.digest import digest_of_file
 from wuxing.core.evidence import Evidence
 from wuxing.core.record import Fates, Record
-from wuxing.core.splits import read_records, record_batch, records_of
+from wuxing.core.splits import read_records, record_batch, records_of, split_path
 
 REPLAYED = 48
 """Records whose copies are made anew."""
@@ -52,7 +54,7 @@ def _judge_train(directory: Path, data: Path, work: Path, evidence: Evidence) ->
 
     raw = (work / "held_out.keys").read_bytes()
     held_out = {raw[i : i + KEY_BYTES] for i in range(0, len(raw), KEY_BYTES)}
-    parents = read_records(data, "train")
+    parents = _labels(data)
     parent = next(parents, None)
     wrong, leaked = [], []
     ids = bytearray()
@@ -71,6 +73,15 @@ def _judge_train(directory: Path, data: Path, work: Path, evidence: Evidence) ->
     evidence.judge("held_out_apart", not leaked, leaked[:5], [], "copies that equal a held-out record")
 
 
+def _labels(data: Path) -> Iterator[Record]:
+    """Ids and labels of the parent's train split, without its contents."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(split_path(data, "train")) as file:
+        for batch in file.iter_batches(columns=["id", "label"]):
+            yield from (Record(row["id"], "", label=row["label"]) for row in batch.to_pylist())
+
+
 def _label_fault(record: Record, parent: Record | None) -> str | None:
     """What is wrong with a label."""
     if parent is None:
@@ -87,17 +98,17 @@ def _label_fault(record: Record, parent: Record | None) -> str | None:
 
 def _judge_replay(directory: Path, data: Path, worker: Worker, config: AugmentationConfig, evidence: Evidence) -> None:
     """`replay_equal`: copies of some records, made anew, alone and in reverse order, are the written ones."""
-    total = sum(1 for _ in read_records(data, "train"))
-    places = {round(i * (total - 1) / max(1, REPLAYED - 1)) for i in range(REPLAYED)} if total else set()
-    chosen = [record for place, record in enumerate(read_records(data, "train")) if place in places]
+    import pyarrow.parquet as pq
+
+    step = max(1, pq.read_metadata(split_path(data, "train")).num_rows // REPLAYED)
+    names = {record.id for place, record in enumerate(_labels(data)) if place % step == 0}
+    chosen = records_with(data, names)
     again: dict[str, Record] = {}
-    for record in reversed(chosen):
+    for record in reversed(chosen.values()):
         for copy in records_of(worker(record_batch([record])).batch):
             again[copy.id] = copy
-    names = {record.id for record in chosen}
-    written = {
-        record.id: record for record in read_records(directory, "train") if _of(record) in names or record.id in names
-    }
+    asked_for = {copy_id(id, epoch) for id in names for epoch in range(1, config.copies + 1)}
+    written = records_with(directory, asked_for | names)
     different = sorted(id for id in again.keys() | written.keys() if again.get(id) != written.get(id))
     value: dict[str, Any] = {"different": different[:5], "copies": sum(_is_changed(copy) for copy in again.values())}
     evidence.judge("replay_equal", not different and bool(again), value, {"different": []}, "copies made anew")

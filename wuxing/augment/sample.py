@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from wuxing.core.record import Record
-from wuxing.core.splits import read_records
+from wuxing.core.splits import records_of, split_path
 
 SAMPLES = 24
 
@@ -55,11 +55,26 @@ def _content(record: Record) -> bytes:
     return record.image or record.audio or (record.text or "").encode()
 
 
+def records_with(directory: Path, ids: set[str]) -> dict[str, Record]:
+    """The records of the train split with these ids; only the row groups that hold one are read whole."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    found: dict[str, Record] = {}
+    wanted = pa.array(sorted(ids), pa.string())
+    with pq.ParquetFile(split_path(directory, "train")) as file:
+        for group in range(file.num_row_groups):
+            mine = pc.is_in(file.read_row_group(group, columns=["id"])["id"], wanted)
+            if pc.any(mine).as_py():
+                found |= {record.id: record for record in records_of(file.read_row_group(group).filter(mine))}
+    return found
+
+
 def find(directory: Path, data: Path, ids: list[str]) -> list[Sample]:
     """The copies with these ids and their records."""
-    after = {record.id: record for record in read_records(directory, "train") if record.id in set(ids)}
-    wanted = {copy.meta["augmentation"]["of"] for copy in after.values()}
-    before = {record.id: record for record in read_records(data, "train") if record.id in wanted}
+    after = records_with(directory, set(ids))
+    before = records_with(data, {copy.meta["augmentation"]["of"] for copy in after.values()})
     copies = [after[id] for id in ids]
     return [Sample(before[copy.meta["augmentation"]["of"]], copy) for copy in copies]
 

@@ -12,6 +12,7 @@ from scipy import sparse
 
 from wuxing.core.statistic import Difference, Estimate, share_difference, wilson
 from wuxing.feature.matrix import Features, stacked
+from wuxing.feature.reference import rows_within
 from wuxing.feature.scale import fit as fit_scale
 from wuxing.feature.transform import side_by_side
 
@@ -62,6 +63,7 @@ def labelled(features: Features, split: str, most: int) -> tuple[Matrix, list[st
 
 def probe(features: Features, max_records: int) -> Probe | str:
     """Train on the train split, judge on validation (on test where there is none); or why there is no probe."""
+    max_records = min(max_records, rows_within(features))
     train = labelled(features, "train", max_records)
     if train is None:
         return "the records of the train split have no labels"
@@ -74,8 +76,11 @@ def probe(features: Features, max_records: int) -> Probe | str:
     return "no held-out record has a label"
 
 
-def linear_model(rows: Matrix, labels: list[str]) -> tuple[Any, Any]:
-    """A logistic regression (L2, C = 1) on rows whose columns are brought to one scale; returns scale and model."""
+def linear_model(rows: Matrix, labels: list[str], weights: np.ndarray | None = None) -> tuple[Any, Any]:
+    """A logistic regression (L2, C = 1) on rows whose columns are brought to one scale; returns scale and model.
+
+    `weights`: how much each row counts.
+    """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
@@ -83,7 +88,7 @@ def linear_model(rows: Matrix, labels: list[str]) -> tuple[Any, Any]:
     model = LogisticRegression(C=1.0, max_iter=MAX_ITERATIONS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # stopped early is a fair probe, and deterministic
-        model.fit(scale.apply(rows), labels)
+        model.fit(scale.apply(rows), labels, sample_weight=weights)
     return scale, model
 
 

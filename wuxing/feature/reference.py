@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 SAMPLED_ROWS = 10_000
 """Rows from which quantiles are taken, evenly spaced; means and ranges are of all rows."""
+SAMPLED_VALUES = 50_000_000
+"""Fewer rows are taken where they are wide: 200 MB of float32."""
 DESCRIBED = 2000
 """Features that are described one by one: those with the most non-zero values."""
 
@@ -73,7 +75,8 @@ def measure(directory: Path) -> Reference:
 
     features = Features(directory)
     total = pq.read_metadata(matrix_path(directory, "train")).num_rows
-    wanted = np.unique(np.linspace(0, max(0, total - 1), min(total, SAMPLED_ROWS)).astype(np.int64))
+    most = min(total, SAMPLED_ROWS, rows_within(features))
+    wanted = np.unique(np.linspace(0, max(0, total - 1), most).astype(np.int64))
     moments, kept, seen = Moments(len(features.names)), [], 0
     for rows in features.blocks("train"):
         block = side_by_side(rows.blocks)
@@ -84,6 +87,12 @@ def measure(directory: Path) -> Reference:
     described = np.sort(np.argsort(-moments.filled, kind="stable")[:DESCRIBED])
     sample = stacked(kept) if kept else np.zeros((0, len(features.names)), np.float32)
     return Reference(features.names, moments, _quantiles(sample, described), described, _lengths(sample))
+
+
+def rows_within(features: Features) -> int:
+    """How many rows may be held in memory at once; rows of sparse transforms are narrow."""
+    dense = sum(len(part.fitted.names) for part in features.transform.parts if not part.fitted.sparse)
+    return max(100, SAMPLED_VALUES // max(1, dense))
 
 
 def _quantiles(sample: Matrix, columns: np.ndarray) -> np.ndarray:
