@@ -27,7 +27,7 @@ _workers: dict[str, Worker] = {}
 def run_on_ray(setup: Setup, tasks: Sequence[Task]) -> Iterator[tuple[Task, ShardFile]]:
     """The shards of the tasks, each as soon as it is there."""
     ray = connected()
-    run = ray.remote(num_cpus=1, max_retries=RETRIES)(_run)
+    run = ray.remote(num_cpus=1, max_retries=RETRIES, scheduling_strategy="SPREAD")(_run)
     shared = ray.put((setup, _files(setup.fitted)))
     cache, waiting = ShardCache(setup.shards), deque(tasks)
     running: dict[Any, Task] = {}
