@@ -29,3 +29,11 @@ def filled(url: str) -> str:
 def shown(text: str) -> str:
     """A URL, or a message with URLs in it, without logins and without the values of its query."""
     return _QUERY.sub(r"\1=…", _LOGIN.sub("", text))
+
+
+def hidden(message: str, url: str) -> str:
+    """A message of some library about a URL, without the values that stand behind its `${NAME}`s."""
+    for name in _VARIABLE.findall(url):
+        if value := os.environ.get(name):
+            message = message.replace(value, "…")
+    return shown(message)
