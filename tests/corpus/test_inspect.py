@@ -24,7 +24,7 @@ def test_what_it_finds_in_real_dialogues(data_directory: Path, tmp_path: Path) -
     assert found.formats == {"jsonl": 1}
     assert (found.rows, found.whole) == (1000, True)
     assert found.reading == {"prompt": "{instruction}\n\n{input}", "reply": "output"}
-    assert found.columns["instruction"] == {"present": 1.0, "types": {"str": 1000}}
+    assert found.columns["instruction"] == {"present": 1.0, "missing": 0, "types": {"str": 1000}}
     assert found.records == {"dialogues": 1000}
     assert found.languages["zh"] > 900
     assert found.duplicates["equal"] == pytest.approx(0.008)

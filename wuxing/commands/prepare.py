@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from wuxing.commands.option import Home, Json, answer, open_store
+from wuxing.commands.option import Home, Json, answer, open_context, open_store
 
 PANEL = "Prepare"
 
@@ -37,21 +37,37 @@ def doctor(home: Home = None, as_json: Json = False) -> None:
 
 
 def inspect(
-    data: Annotated[Path, typer.Argument(help="A file or a folder.", metavar="DATA")], as_json: Json = False
+    data: Annotated[
+        str,
+        typer.Argument(help="A file, a folder, a pattern, an address, or a source as a recipe has it.", metavar="DATA"),
+    ],
+    format: Annotated[str | None, typer.Option(help="How the files are written; detected without it.")] = None,
+    per: Annotated[str | None, typer.Option(help="What one record is: file, paragraph, line, page.")] = None,
+    rows: Annotated[int, typer.Option(help="At most this many rows are read.", min=1)] = 20_000,
+    page: Annotated[Path | None, typer.Option(help="Write what was found as an HTML page to this file.")] = None,
+    language: Annotated[str, typer.Option(help="Of the page: en or zh.")] = "en",
+    home: Home = None,
+    as_json: Json = False,
 ) -> None:
-    """What raw data hold: format, rows, languages, privacy."""
-    from wuxing.commands import show
+    """What raw data hold: format, fields, languages, quality, privacy; a recipe to start with."""
     from wuxing.corpus.inspect import inspect as inspect_data
+    from wuxing.corpus.inspect import source_of
 
-    inspection = inspect_data(data).to_json()
+    context = open_context(open_store(home), quiet=as_json)
+    found = inspect_data(source_of(data, format=format, per=per), context, rows).to_json()
+    if page is not None:
+        from wuxing.corpus.report.inspection import write_page
 
-    def table() -> None:
-        rows = [(key.replace("_", " "), show.figure(value)) for key, value in inspection.items() if key != "samples"]
-        show.table(("what", "found"), rows)
-        for sample in inspection.get("samples", []):
-            show.console().print(f"  {str(sample)[:300]}", style="dim", markup=False)
+        write_page(page, found, language)
 
-    answer(inspection, as_json, table)
+    def text() -> None:
+        from wuxing.commands.inspected import print_inspection
+
+        print_inspection(found)
+        if page is not None:
+            print(f"page: {page}")
+
+    answer(found, as_json, text)
 
 
 def browse(
