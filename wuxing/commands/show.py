@@ -46,7 +46,9 @@ def bytes_text(count: float) -> str:
 
 
 def seconds_text(seconds: float) -> str:
-    """`3.2 s`, `4 min 05 s` or `2 h 10 min`."""
+    """`3.2 s`, `4 min 05 s`, `2 h 10 min` or `12 days`."""
+    if seconds >= 48 * 3600:
+        return f"{seconds / 86_400:,.3g} days"
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -13,7 +13,38 @@ PANEL = "Train"
 
 def register(app: typer.Typer) -> None:
     """Add these verbs to the command."""
+    app.command(rich_help_panel="Prepare")(estimate)
     app.command(rich_help_panel=PANEL)(adjust)
+
+
+def estimate(
+    target: Annotated[str, typer.Argument(help="A recipe, or a size such as 125m or 7b.", metavar="RECIPE|SIZE")],
+    device: Annotated[str | None, typer.Option(help="h100, a100, ...; this machine without it.")] = None,
+    count: Annotated[int, typer.Option(help="Devices that train one model together.", min=1)] = 1,
+    tokens: Annotated[float | None, typer.Option(help="Positions to train on, such as 2e9.")] = None,
+    length: Annotated[int, typer.Option(help="Of a size: tokens of a row.", min=8)] = 2048,
+    batch: Annotated[int, typer.Option(help="Of a size: positions of an optimizer step.", min=8)] = 524_288,
+    vocabulary: Annotated[int, typer.Option(help="Of a size: ids of its tokenizer.", min=259)] = 65_536,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Parameters, FLOPs, memory, time and energy, before anything starts."""
+    from pathlib import Path
+
+    from wuxing.commands.estimate import of_recipe, say
+    from wuxing.compute.measure import measured_speed
+    from wuxing.train.estimate import estimate_size, machine_of, this_machine
+
+    store = open_store(home)
+    models = [artifact for artifact in store.all() if artifact.kind == "model"]
+    here = this_machine(measured_speed(store.home, None), models)
+    machine, positions = machine_of(device, here), int(tokens) if tokens else None
+    if Path(target).suffix in (".yaml", ".yml"):
+        found = of_recipe(Path(target), machine, count, positions)
+    else:
+        found = {target: estimate_size(target, vocabulary, positions, length, batch, machine, count)}
+    value = {name: item if isinstance(item, str) else item.to_json() for name, item in found.items()}
+    answer(value, as_json, lambda: say(found, machine))
 
 
 def adjust(

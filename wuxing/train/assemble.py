@@ -27,6 +27,7 @@ from wuxing.task.task import load_task
 from wuxing.text.tokenizer import Tokenizer
 from wuxing.train.config import ModelConfig
 from wuxing.train.memory import PIECE_POSITIONS
+from wuxing.train.order import ladders
 from wuxing.train.rollout import Rollouts
 from wuxing.train.validate import BitsPerByte, TaskAccuracy, Validator
 
@@ -83,6 +84,7 @@ def assemble(
     step_rows = config.batch_tokens // config.length_tokens
     source = PackedSource(packings, config.data, seed, step_rows, piece_rows, team.rank(), team.ranks())
     source.ahead, source.pin = STEPS_AHEAD, device.type == "cuda"
+    source.ladders = ladders(config.curriculum, packings)
     held_out = {
         name: _packing(config, parents[f"data.{name}"], "validation", tokenizer, whole=True) for name in config.data
     }

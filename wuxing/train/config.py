@@ -12,6 +12,7 @@ from wuxing.objective.grpo import Grpo
 from wuxing.objective.next_token import NextToken
 from wuxing.train.freeze import Freeze
 from wuxing.train.guard import Guard
+from wuxing.train.order import Curriculum, DataPhase, contradiction
 from wuxing.train.schedule import Schedule
 
 OptimizerKind = Literal["muon", "adamw", "lion", "adafactor", "schedule_free"]
@@ -131,6 +132,10 @@ class ModelConfig(StepConfig):
     """The tokenizer of a new network."""
     data: dict[str, float] | None = Field(default=None, min_length=1)
     """Corpora and tasks to learn from → share of the rows.  Rows have one length, so this is the share of positions."""
+    phases: tuple[DataPhase, ...] = ()
+    """Other shares later in the run: `[{after: 0.9, data: {textbooks: 1.0}}]`."""
+    curriculum: Curriculum | None = None
+    """The order inside each data set; left out: shuffled."""
     task: str | None = None
     """The task whose prompts are answered and judged (grpo)."""
     objective: ObjectiveConfig
@@ -189,9 +194,8 @@ class ModelConfig(StepConfig):
         if self.architecture is not None and self.tokenizer is None:
             raise ValueError("architecture needs a tokenizer beside it")
         self._fits_objective()
-        for name, weight in (self.data or {}).items():
-            if weight <= 0:
-                raise ValueError(f"the share of {name} in data is {weight:g}: it must be above 0")
+        if wrong := contradiction(self.data or {}, self.phases):
+            raise ValueError(wrong)
         if self.budget.epochs is not None and len(self.data or {}) > 1:
             raise ValueError("budget.epochs and several data sets contradict each other: give steps or tokens")
         if self.architecture is not None and self.length_tokens > self.architecture.max_positions:
@@ -204,7 +208,7 @@ class ModelConfig(StepConfig):
         learns_by_reward = self.objective.grpo is not None
         word = "grpo" if learns_by_reward else "next_token"
         needed = ("task", "rollout") if learns_by_reward else ("data", "batch_tokens")
-        foreign = ("data", "batch_tokens") if learns_by_reward else ("task", "rollout")
+        foreign = ("data", "batch_tokens", "curriculum") if learns_by_reward else ("task", "rollout")
         for name in needed:
             if getattr(self, name) is None:
                 raise ValueError(f"objective {word} needs {name}")

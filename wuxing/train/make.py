@@ -21,6 +21,7 @@ from wuxing.core.error import WuxingError
 from wuxing.core.evidence import Check
 from wuxing.core.file import read_json, write_json
 from wuxing.core.step import Draft
+from wuxing.data.source import PackedSource
 from wuxing.model.architecture import describe
 from wuxing.model.network import Network
 from wuxing.train.assemble import Parts, assemble, load_tokenizer, shape_of
@@ -33,6 +34,7 @@ from wuxing.train.freeze import check_names
 from wuxing.train.law import learning_rate
 from wuxing.train.memory import Watch, refuse_without_memory
 from wuxing.train.numerics import cut_difference, pack_difference
+from wuxing.train.order import phases
 from wuxing.train.run import ROLLOUTS, Run
 from wuxing.train.together import job_of, lead_of, own_device
 from wuxing.train.trainer import Trainer
@@ -166,6 +168,8 @@ def begin(setting: Setting, start: Start, watch: Watch) -> Run:
     config, draft = setting.config, setting.draft
     precision = getattr(torch, start.precision)
     parts = _assemble(setting, precision, draft.file(ROLLOUTS) if config.task else None)
+    if isinstance(parts.source, PackedSource):
+        parts.source.phases = phases(config.phases, start.steps, parts.source.step_rows)
     if start.compiled:
         parts.network.model.compile()
     rate = config.optimizer.learning_rate or learning_rate(config, _width(parts.network), parts.step_positions)

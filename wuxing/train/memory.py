@@ -69,15 +69,19 @@ class Watch:
         return max(0, most - self.before)
 
 
+def numbers_per_parameter(config: ModelConfig, shape: Mapping[str, Any], parameters: int) -> float:
+    """Numbers that the optimizer, and an average of the weights, keep for each parameter."""
+    table = shape["vocab_size"] * shape["hidden_size"]
+    moments = {"adamw": 2.0, "lion": 1.0, "adafactor": 0.0, "schedule_free": 3.0, "muon": 1 + table / parameters}
+    return moments[config.optimizer.kind] + (config.average is not None)
+
+
 def refuse_without_memory(
     config: ModelConfig, shape: Mapping[str, Any], precision: torch.dtype, device: torch.device
 ) -> int:
     """The planned peak in bytes.  Raises WuxingError, before anything is allocated, when there is less than that."""
     parameters = count_parameters(dict(shape))
-    table = shape["vocab_size"] * shape["hidden_size"]
-    moments = {"adamw": 2.0, "lion": 1.0, "adafactor": 0.0, "schedule_free": 3.0}
-    kept_numbers = 1 + table / parameters if config.optimizer.kind == "muon" else moments[config.optimizer.kind]
-    state = round(4 * parameters * (kept_numbers + (config.average is not None)))
+    state = round(4 * parameters * numbers_per_parameter(config, shape, parameters))
     step = config.batch_tokens or 0
     if config.rollout is not None:
         step = config.rollout.prompts * config.rollout.group * config.length_tokens

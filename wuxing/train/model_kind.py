@@ -49,16 +49,17 @@ class ModelKind(StepKind[ModelConfig]):
         if config.tokenizer is not None:
             found["tokenizer"] = Parent(config.tokenizer, ("tokenizer", "model"), TOKENIZER_FILES)
         for data in config.data or {}:
-            found[f"data.{data}"] = Parent(tokens_name(data, tokenizer_of(config)), ("tokens",))
+            found[f"data.{data}"] = Parent(tokens_name(data, tokenizer_of(config), scores_of(config)), ("tokens",))
         if config.task is not None:
             found["task"] = Parent(config.task, ("task",))
         return found
 
     def expand(self, step: str, config: ModelConfig) -> Mapping[str, Mapping[str, Any]]:
         """One step of tokens per data set and tokenizer; models that read the same data share it."""
-        tokenizer = tokenizer_of(config)
+        tokenizer, scores = tokenizer_of(config), scores_of(config)
+        more = {"scores": list(scores)} if scores else {}
         return {
-            tokens_name(data, tokenizer): {"make": "tokens", "tokenizer": tokenizer, "data": data}
+            tokens_name(data, tokenizer, scores): {"make": "tokens", "tokenizer": tokenizer, "data": data, **more}
             for data in config.data or {}
         }
 
@@ -76,6 +77,11 @@ def tokenizer_of(config: ModelConfig) -> str:
     return reference
 
 
-def tokens_name(data: str, tokenizer: str) -> str:
+def scores_of(config: ModelConfig) -> tuple[str, ...]:
+    """Numbers of the records' meta that the curriculum needs."""
+    return config.curriculum.scores if config.curriculum is not None else ()
+
+
+def tokens_name(data: str, tokenizer: str, scores: tuple[str, ...] = ()) -> str:
     """`articles.vocabulary`: the step, and artifact, that holds `articles` in the ids of `vocabulary`."""
-    return re.sub(r"[/@]", "-", f"{data}.{tokenizer}")
+    return re.sub(r"[/@]", "-", ".".join((data, tokenizer, *scores)))

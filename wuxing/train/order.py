@@ -1,0 +1,76 @@
+"""In which order a run meets its data: phases of the mixture, and a curriculum inside a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from wuxing.core.step import Config
+
+if TYPE_CHECKING:
+    from wuxing.data.packing import Packing
+    from wuxing.data.plan import Ladder, Phase
+
+
+class DataPhase(Config):
+    """Other shares of the data sets from some moment of the run on."""
+
+    after: float = Field(gt=0, lt=1)
+    """Share of the run's steps that come before it: 0.9 is the last tenth."""
+    data: dict[str, float] = Field(min_length=1)
+    """Data sets of `data` → share of the rows; those that are left out rest."""
+
+
+class Curriculum(Config):
+    """Rows of each data set in buckets by a number, the lowest first; shuffled inside a bucket."""
+
+    by: str = "length"
+    """`length` (ids of the documents in a row, on the mean), or the name of a number in the records' meta."""
+    descending: bool = False
+    """The highest first."""
+    buckets: int = Field(default=8, ge=2, le=1000)
+    """More follow the order more closely and mix less."""
+    epochs: int = Field(default=1, ge=1)
+    """Passes over the data that are ordered; later ones are shuffled as a whole."""
+
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """Numbers of the meta that the tokens must hold."""
+        return () if self.by == "length" else (self.by,)
+
+
+def ladders(curriculum: Curriculum | None, packings: Mapping[str, Packing]) -> dict[str, Ladder]:
+    """The order of each data set; none without a curriculum."""
+    from wuxing.data.plan import Ladder
+
+    if curriculum is None:
+        return {}
+    c = curriculum
+    return {name: Ladder(p.scores(c.by), c.buckets, c.epochs, c.descending) for name, p in packings.items()}
+
+
+def phases(wanted: tuple[DataPhase, ...], steps: int, step_rows: int) -> tuple[Phase, ...]:
+    """The phases by the place of their first sample, for a run of so many steps."""
+    from wuxing.data.plan import Phase
+
+    found = {max(1, round(phase.after * steps)) * step_rows: phase.data for phase in wanted}
+    return tuple(Phase(start, data) for start, data in sorted(found.items()))
+
+
+def contradiction(data: Mapping[str, float], wanted: tuple[DataPhase, ...]) -> str:
+    """What is wrong with the shares and phases of a recipe; empty when nothing is."""
+    for phase in wanted:
+        for name, share in phase.data.items():
+            if name not in data:
+                return f"phases name {name}, which is not in data: give it there, with share 0 if it comes later"
+            if share <= 0:
+                return f"the share of {name} in phases is {share:g}: it must be above 0, or be left out"
+    if [phase.after for phase in wanted] != sorted({phase.after for phase in wanted}):
+        return "phases must come one after the other: sort them by after"
+    later = {name for phase in wanted for name in phase.data}
+    for name, share in data.items():
+        if share < 0 or (share == 0 and name not in later):
+            return f"the share of {name} in data is {share:g}: it must be above 0"
+    return "" if any(share > 0 for share in data.values()) or not data else "every share in data is 0: give one"
