@@ -8,11 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from wuxing.core.digest import digest_of
 from wuxing.core.error import WuxingError
 from wuxing.core.file import write_json
-from wuxing.data.packing import Blocks, Fit, Packing, Row, pack
+from wuxing.data.packing import Blocks, Fit, Packing, Row, best_fit, pack
 from wuxing.data.shard import Document, TokenWriter
 from wuxing.data.source import PackedSource
 from wuxing.data.tokens import FORMAT, TokenSet, open_tokens
@@ -185,3 +188,85 @@ def test_a_position_is_all_that_a_resume_needs(tmp_path: Path) -> None:
         assert a.sample_ids == b.sample_ids and (a.tokens_BT == b.tokens_BT).all()
     with pytest.raises(WuxingError, match="another sample plan"):
         source(tmp_path, seed=8).load_state_dict(straight.state_dict())
+
+
+def one_by_one(sizes: list[int], length: int) -> list[int]:
+    """Best-fit decreasing as it is defined; the room that is left in each row."""
+    room: list[int] = []
+    for size in sorted(sizes, reverse=True):
+        fitting = [(left, row) for row, left in enumerate(room) if left >= size]
+        if fitting:
+            room[min(fitting)[1]] -= size
+        else:
+            room.append(length - size)
+    return sorted(room)
+
+
+@given(st.integers(1, 40).flatmap(lambda n: st.tuples(st.just(n), st.lists(st.integers(1, n), max_size=60))))
+@settings(deadline=None, max_examples=200)
+def test_best_fit_is_best_fit_decreasing(case: tuple[int, list[int]]) -> None:
+    length, sizes = case
+    order, bounds = best_fit(np.array(sizes, np.int64), length)
+    assert sorted(order.tolist()) == list(range(len(sizes)))
+    rows = [[sizes[n] for n in order[a:b].tolist()] for a, b in pairwise(bounds.tolist())]
+    assert sorted(length - sum(row) for row in rows) == one_by_one(sizes, length)
+
+
+@pytest.mark.parametrize("per_shard", [1, 2, 5])
+def test_the_cut_into_shards_changes_no_row(tmp_path: Path, per_shard: int) -> None:
+    documents = [*texts(5, 9, 0, 40, 1), *dialogues(7, 16, 30, 2), *texts(3, 3)]
+    whole, cut = write_tokens(tmp_path / "whole", documents), write_tokens(tmp_path / "cut", documents, per_shard)
+    assert np.array_equal(np.asarray(whole.ids), np.asarray(cut.ids)) and len(whole.ids) == len(cut.ids)
+    assert list(whole.names) == list(cut.names)
+    for make in (Blocks, Fit):
+        one, other = make(whole, LENGTH), make(cut, LENGTH)
+        assert (one.rows, one.losses, one.fates) == (other.rows, other.losses, other.fates)
+        for row in range(one.rows):
+            assert one.describe(row) == other.describe(row)
+            for name in ("tokens_T", "labels_T", "positions_T", "documents_T"):
+                assert np.array_equal(getattr(one[row], name), getattr(other[row], name))
+
+
+def test_every_document_has_one_fate(tmp_path: Path) -> None:
+    data = write_tokens(tmp_path, [*texts(5, 40, 9), *dialogues(6, 20, 40)])
+    assert Fit(data, LENGTH).fates == {"kept": 3, "cut": 1, "truncated": 1, "fully_masked": 1}
+    assert Blocks(data, LENGTH).fates == {"kept": 6, "fully_masked": 0}
+
+
+def test_scores_of_rows_are_means_over_their_ids(tmp_path: Path) -> None:
+    data = write_tokens(tmp_path, texts(5, 40, 9, 2, 2, 30))
+    lengths = {f"doc-{n}": int(size) for n, size in enumerate(data.tokens)}
+    of_id = {100 * d + i + 1: lengths[f"doc-{d}"] for d, size in enumerate(data.tokens) for i in range(int(size))}
+    for packing in (Blocks(data, LENGTH), Fit(data, LENGTH)):
+        for row, score in enumerate(packing.scores("length")):
+            tokens, labels = packing[row].tokens_T, packing[row].labels_T
+            following = [of_id[int(label)] for label in labels if label > 0]
+            assert min(following) <= score <= max(following)
+            if len(set(following)) == 1 and END not in tokens[1:]:
+                assert score == following[0]
+    with pytest.raises(WuxingError, match='no number "quality"'):
+        Fit(data, LENGTH).scores("quality")
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_batches_made_ahead_are_the_same(tmp_path: Path, ranks: int) -> None:
+    plain, ahead = source(tmp_path, 0, ranks), source(tmp_path, 0, ranks)
+    ahead.ahead = 3
+    for step in range(12):
+        for one, other in zip(next(plain), next(ahead), strict=True):
+            assert one.sample_ids == other.sample_ids and torch.equal(one.tokens_BT, other.tokens_BT)
+        assert plain.state_dict() == ahead.state_dict()
+        assert ahead.figures["loader_wait_seconds"] >= 0
+        if step == 6:
+            back = {**plain.state_dict(), "position": 16}
+            plain.load_state_dict(back)
+            ahead.load_state_dict(back)
+
+
+def test_an_error_of_the_loader_reaches_the_step(tmp_path: Path) -> None:
+    broken = source(tmp_path)
+    broken.ahead = 2
+    for path in tmp_path.rglob("*.bin"):
+        path.unlink()
+    with pytest.raises(FileNotFoundError):
+        next(broken)

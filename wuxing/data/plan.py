@@ -13,9 +13,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wuxing.core.digest import digest_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 ROUNDS = 6
 """Feistel rounds; four make a pseudo-random permutation of a pseudo-random function (Luby and Rackoff 1988)."""
@@ -80,7 +84,9 @@ class Place:
 class Ladder:
     """The rows of a data set in buckets, lowest score first: a curriculum for its first epochs."""
 
-    def __init__(self, scores: Sequence[float], buckets: int, epochs: int = 1, descending: bool = False):
+    def __init__(
+        self, scores: Sequence[float] | NDArray[np.float64], buckets: int, epochs: int = 1, descending: bool = False
+    ):
         import numpy as np
 
         values = np.asarray(scores, np.float64)
@@ -196,7 +202,7 @@ class Mixture:
     """Data sets in turns, by weight."""
 
     def __init__(self, weights: Mapping[str, float]):
-        self.weights = weights
+        self.weights = {name: weight for name, weight in weights.items() if weight > 0}
 
     def counts(self, samples: int) -> dict[str, int]:
         """How often each data set comes among so many samples."""

@@ -119,7 +119,7 @@ class PackedSource:
     def epoch_rows(self) -> int:
         """Rows of one pass over the data; of a mixture, until its largest data set has been seen once."""
         total = sum(self.weights.values())
-        return max(round(packing.rows * total / self.weights[name]) for name, packing in self.packings.items())
+        return max(round(self.packings[name].rows * total / share) for name, share in self.weights.items() if share)
 
 
 def make_batch(found: Sequence[Row | tuple[Row, ...]], sample_ids: list[int], task: str = "text") -> Batch:
