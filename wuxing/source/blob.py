@@ -24,7 +24,7 @@ class FileBlob:
     bytes: int
 
     def open(self) -> BinaryIO:
-        """The file.  Raises OSError also when its path has become a pipe or a device, on which reading may never end."""
+        """The file.  Raises OSError also when its path has become a pipe or a device: reading one may never end."""
         number = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         if not stat.S_ISREG(os.fstat(number).st_mode):
             os.close(number)
