@@ -109,7 +109,7 @@ def _inline_html(report: Report, parts: Any) -> Any:
                 link = Markup('<a href="#a{}">[{}]</a>').format(number, number)
             else:
                 link = Markup("")
-            text += Markup('<span class="figure" title="{}">{}{}</span>').format(part.source, shown, link)
+            text += Markup('<span class="figure" title="{}">{}{}</span>').format(visible(part.source), shown, link)
         elif isinstance(part, Code):
             text += Markup("<code>{}</code>").format(visible(part.text))
         else:
