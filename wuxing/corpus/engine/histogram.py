@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 MOST_BINS = 40
 LOG_RATIO = 200
-"""Positive values are drawn on a logarithmic scale when the largest is so many times the 1 % quantile."""
+"""Positive values are drawn on a logarithmic scale when the largest is so many times the 1 % quantile; shares not."""
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 _POWERS = 300
 
@@ -91,7 +91,7 @@ class Histogram:
 
     def _edges(self, low: float) -> tuple[str, list[float]]:
         """The bounds of at most 40 bins, at round numbers."""
-        if self.least > 0 and self.most / max(low, self.least) >= LOG_RATIO:
+        if self.least > 0 and self.most > 1 and self.most / max(low, self.least) >= LOG_RATIO:
             first, last = math.floor(math.log10(self.least)), math.ceil(math.log10(self.most * (1 + 1e-9)))
             each = next((n for n in (10, 5, 3, 2, 1) if (last - first) * n <= MOST_BINS), 1)
             return "log", [10 ** (first + step / each) for step in range((last - first) * each + 1)]

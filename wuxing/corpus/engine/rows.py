@@ -60,13 +60,11 @@ class Reader:
     def __init__(self, source: SourceConfig):
         self.source = source
         self.mapper = Mapper(source)
+        self._given = plain_reader(source.fields) if source.fields else None
         self._shapes: dict[int, tuple[Fields, Callable[[Mapping[str, Any]], Plain | None] | None]] = {}
 
     def rows(self, part: Part) -> Iterator[tuple[str, Made]]:
         """Each row's id and what it became, in order."""
-        if part.format == "jsonl" and (raw := self._lines(part)) is not None:
-            yield from self._json(part, raw)
-            return
         from wuxing.source import rows_of
 
         for row in rows_of(part, self.source):
@@ -88,7 +86,9 @@ class Reader:
 
     def _plain(self, value: Mapping[str, Any]) -> Plain | None:
         """The document of a row that has nothing unusual; None where `Mapper` has to look at it."""
-        fields = self.source.fields or usual_fields(value)
+        if self.source.fields is not None:
+            return self._given(value) if self._given else None
+        fields = usual_fields(value)
         if fields is None:
             return None
         known = self._shapes.get(id(fields))
@@ -114,7 +114,7 @@ class Reader:
             return None
         return None if raw.startswith(_NOT_PLAIN) else raw
 
-    def _json(self, part: Part, raw: bytes) -> Iterator[tuple[str, Made]]:
+    def _json(self, part: Part, raw: bytes, builder: _Builder) -> Iterator[Chunk]:
         import orjson
 
         before = f"{self.source.label}/{part.blob.name}#"
@@ -123,15 +123,18 @@ class Reader:
             made: Plain | None = None
             try:
                 value = loads(line)
-                made = plain(value) if type(value) is dict else None
+                if type(value) is dict and (made := plain(value)) is not None and _repeats(line, value):
+                    made = None
             except orjson.JSONDecodeError:
                 pass  # the reader of the format says what is wrong with it, or reads what is only unusual
             if made is not None:
-                yield f"{before}{number}", made
-                continue
-            alone = Part(MemoryBlob(part.blob.name, line), part.format, first_row=number)
-            for row in read_part(alone, self.source):
-                yield self._id(row), self._made(row)
+                builder.add_plain(f"{before}{number}", made)
+            else:
+                alone = Part(MemoryBlob(part.blob.name, line), part.format, first_row=number)
+                for row in read_part(alone, self.source):
+                    builder.add(self._id(row), self._made(row))
+            if builder.full:
+                yield builder.take()
 
     # ------------------------------------------------------------------------------------------------ chunks
     def chunks(self, parts: list[Part]) -> Iterator[Chunk]:
@@ -144,8 +147,13 @@ class Reader:
                     yield builder.take()
                 yield from self._texts(number, part, *direct)
                 continue
+            builder.begin(number)
+            raw = self._lines(part) if part.format == "jsonl" else None
+            if raw is not None:
+                yield from self._json(part, raw, builder)
+                continue
             for id, made in self.rows(part):
-                builder.add(number, id, made)
+                builder.add(id, made)
                 if builder.full:
                     yield builder.take()
         if builder.ids:
@@ -204,10 +212,11 @@ class _Again:
     def chunk(self, number: int, start: int, count: int | None) -> Chunk:
         self._rows = self._rows or self._reader.rows(self._part)
         builder = _Builder(self._reader.source.label)
+        builder.begin(number)
         for id, made in self._rows:
             self._at += 1
             if self._at > start:
-                builder.add(number, id, made)
+                builder.add(id, made)
             if count is not None and self._at == start + count:
                 break
         return builder.take()
@@ -218,57 +227,68 @@ class _Builder:
 
     def __init__(self, label: str):
         self.label = label
-        self.ids: list[str] = []
+        self._part = 0
         self._clear()
 
     def _clear(self) -> None:
-        self.ids, self.bytes = [], 0
-        self.made: list[Plain | Record] = []
+        self.ids: list[str] = []
+        self.bytes = 0
+        self.texts: list[str] = []
+        self.meta: list[dict[str, Any]] = []
         self.rows: list[int] = []
+        self.records: dict[int, Record] = {}
         self.drops: dict[int, tuple[Drop, bool]] = {}
-        self.parts: list[tuple[int, int]] = []
-        self.plain = True
+        self._begun: list[tuple[int, int]] = [(self._part, 0)]
 
     @property
     def full(self) -> bool:
         return len(self.ids) >= CHUNK_ROWS or self.bytes >= CHUNK_BYTES
 
-    def add(self, part: int, id: str, made: Made) -> None:
-        if self.parts and self.parts[-1][0] == part:
-            self.parts[-1] = (part, self.parts[-1][1] + 1)
-        else:
-            self.parts.append((part, 1))
+    def begin(self, part: int) -> None:
+        """The rows that come now are those of this part."""
+        self._part = part
+        self._begun.append((part, len(self.ids)))
+
+    def add_plain(self, id: str, plain: Plain) -> None:
+        self.rows.append(len(self.ids))
+        self.ids.append(id)
+        self.texts.append(plain[0])
+        self.meta.append(plain[1])
+        self.bytes += len(plain[0])
+
+    def add(self, id: str, made: Made) -> None:
         if isinstance(made, Record):
-            self.plain = False
+            self.records[len(self.rows)] = made
             self.bytes += _bytes(made)
+            self.rows.append(len(self.ids))
+            self.ids.append(id)
+            self.texts.append("")
+            self.meta.append({})
         elif isinstance(made[0], str):
-            self.bytes += len(made[0])
+            self.add_plain(id, made)
         else:
             self.drops[len(self.ids)] = made
             self.ids.append(printable(id))
-            return
-        self.rows.append(len(self.ids))
-        self.made.append(made)
-        self.ids.append(id)
 
     def take(self) -> Chunk:
         import numpy as np
         import pyarrow as pa
 
         ids = self.ids if len(self.rows) == len(self.ids) else [self.ids[row] for row in self.rows]
-        if self.plain:
-            plain = [made for made in self.made if not isinstance(made, Record)]
-            texts = pa.array([text for text, _ in plain], pa.string())
-            meta = [facts for _, facts in plain]
-            columns = Columns.of_texts(self.label, ids, texts, meta if any(meta) else None)
+        if not self.records:
+            texts = pa.array(self.texts, pa.string())
+            columns = Columns.of_texts(self.label, ids, texts, self.meta if any(self.meta) else None)
         else:
+            plain = zip(ids, self.texts, self.meta, strict=True)
             columns = Columns.of(
                 [
-                    made if isinstance(made, Record) else Record(id, self.label, text=made[0], meta=made[1])
-                    for id, made in zip(ids, self.made, strict=True)
+                    self.records[place] if place in self.records else Record(id, self.label, text=text, meta=meta)
+                    for place, (id, text, meta) in enumerate(plain)
                 ]
             )
-        chunk = Chunk(self.ids, columns, np.array(self.rows, np.int64), self.drops, self.parts)
+        ends = [*(start for _, start in self._begun[1:]), len(self.ids)]
+        spans = [(part, end - start) for (part, start), end in zip(self._begun, ends, strict=True) if end > start]
+        chunk = Chunk(self.ids, columns, np.array(self.rows, np.int64), self.drops, spans)
         self._clear()
         return chunk
 
@@ -279,6 +299,8 @@ def plain_reader(fields: Fields) -> Callable[[Mapping[str, Any]], Plain | None] 
         return None
     pieces = _PIECE.split(fields.text)
     template = len(pieces) > 1
+    if not template and not fields.meta:
+        return _text_reader(fields.text)
     names = pieces[1::2] if template else [fields.text]
 
     def read(row: Mapping[str, Any]) -> Plain | None:
@@ -302,6 +324,35 @@ def plain_reader(fields: Fields) -> Callable[[Mapping[str, Any]], Plain | None] 
         return "".join(parts).strip(), meta
 
     return read
+
+
+def _text_reader(name: str) -> Callable[[Mapping[str, Any]], Plain | None]:
+    """The commonest of all: one field, as it is."""
+    nothing: dict[str, Any] = {}
+
+    def read(row: Mapping[str, Any]) -> Plain | None:
+        value = row.get(name)
+        return (value, nothing) if type(value) is str and value and not value.isspace() else None
+
+    return read
+
+
+def _repeats(line: bytes, value: dict[str, Any]) -> bool:
+    """Whether an object may name one key twice, which its parser does not tell: it has more quotes than what it holds.
+
+    Two for each key and text; an escaped one counts besides.  True also where that cannot be told so easily.
+    """
+    quotes, wanted = line.count(b'"'), 2 * _texts(value)
+    return quotes != wanted and (b'\\\\"' in line or quotes - line.count(b'\\"') != wanted)
+
+
+def _texts(value: Any) -> int:
+    """Keys and texts in a parsed value, at any depth."""
+    if type(value) is str:
+        return 1
+    if type(value) is dict:
+        return len(value) + sum(map(_texts, value.values()))
+    return sum(map(_texts, value)) if type(value) is list else 0
 
 
 def _whole(plain: Plain) -> bool:
