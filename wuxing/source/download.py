@@ -144,7 +144,7 @@ def _add(file: IO[bytes], digest: hashlib._Hash, count: int) -> None:
         count -= len(block)
 
 
-def persistent(act: Callable[[], T], url: str, reached: Callable[[], int] = lambda: 0) -> T:
+def persistent(act: Callable[[], T], url: str, reached: Callable[[], int] = lambda: 0, attempts: int = ATTEMPTS) -> T:
     """Do something with a server, again after a growing pause when it fails in passing.
 
     Tries that bring something new (`reached` grows) do not count.  Raises WuxingError at the end.
@@ -156,7 +156,7 @@ def persistent(act: Callable[[], T], url: str, reached: Callable[[], int] = lamb
         except Passing as error:
             failed = 1 if reached() > best else failed + 1
             best = max(best, reached())
-            if failed >= ATTEMPTS:
+            if failed >= attempts:
                 raise WuxingError(
                     f"{shown(url)} cannot be read: {shown(str(error))}",
                     "Try again: what was downloaded stays, and is gone on with",

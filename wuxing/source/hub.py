@@ -26,6 +26,8 @@ from wuxing.source.remote_config import HubSource
 from wuxing.source.row import Origin, short
 from wuxing.source.secret import shown
 
+ATTEMPTS = 3
+"""The client itself waits for busy servers, and tries again."""
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SPLIT_NAMES = {
     "train": ("train", "training"),
@@ -56,7 +58,7 @@ class HubBlob:
 
     def local(self) -> Path:
         """The file in the cache, with the length and digest that the server announced."""
-        return persistent(self._fetched, f"{self.dataset}/{self.name}")
+        return persistent(self._fetched, f"{self.dataset}/{self.name}", attempts=ATTEMPTS)
 
     def _fetched(self) -> Path:
         place = _asked(lambda hub: self._file(hub), f"{self.dataset}: {self.name}")
@@ -145,7 +147,6 @@ def _quiet() -> Any:
 
 def _asked(question: Any, what: str) -> Any:
     """Ask the hub's client; what may pass is raised as Passing, what will not as one clear line."""
-    import httpx
     import huggingface_hub as hub
     from huggingface_hub import errors
 
@@ -166,7 +167,11 @@ def _asked(question: Any, what: str) -> Any:
         if code in (401, 403):
             raise WuxingError(f"{what} answers {code}", "Set HF_TOKEN to a token that may read it") from error
         raise Passing(f"the hub answers {code}") from error
-    except (httpx.HTTPError, OSError) as error:
+    except OSError as error:
+        raise Passing(shown(short(error))) from error
+    except Exception as error:  # the client's HTTP library changed its name twice, and every name has its own errors
+        if type(error).__module__.split(".")[0] not in ("httpx", "httpx2", "httpcore", "httpcore2", "requests"):
+            raise
         raise Passing(shown(short(error))) from error
 
 
@@ -187,7 +192,9 @@ def _listing(asked: HubSource, cache: Path) -> tuple[str, list[dict[str, Any]]]:
         return commit, [_entry(file) for file in found if hasattr(file, "size")]
 
     what = f"{asked.dataset} at {asked.revision}"
-    commit, entries = persistent(lambda: _asked(look, what), f"{_endpoint()}/datasets/{asked.dataset}")
+    commit, entries = persistent(
+        lambda: _asked(look, what), f"{_endpoint()}/datasets/{asked.dataset}", attempts=ATTEMPTS
+    )
     entries = sorted(entries, key=lambda entry: entry["path"])
     write_json(_listing_path(cache, asked.dataset, commit), entries)
     return commit, entries

@@ -99,7 +99,8 @@ def _tried(query: Query) -> tuple[list[str], int]:
     """The query's columns and the number of its rows; WuxingError when it fails, or when its key is none."""
     try:
         with _connected(query) as connection:
-            cursor = connection.cursor(f"SELECT * FROM ({query.query}) AS asked WHERE 1 = 0")
+            whole = query.url.startswith(SQLITE)  # which starts a query without running it, and renames columns below
+            cursor = connection.cursor(query.query if whole else f"SELECT * FROM ({query.query}) AS asked WHERE 1 = 0")
             columns = [str(column[0]) for column in cursor.description]
             cursor.close()
     except Broken as error:
