@@ -19,17 +19,20 @@ from numpy.typing import NDArray
 
 from wuxing.core.digest import digest_of_file
 from wuxing.core.file import read_json, sync, write_json
+from wuxing.core.splits import ROWS_PER_GROUP
 from wuxing.data.tokens import REJECTED
 from wuxing.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     import pyarrow
+    import pyarrow.parquet as pq
 
     from wuxing.data.earlier import Earlier
 
 ROWS_AT_ONCE = 1024
 ROUND_TRIPS = 100
 """Documents of each shard that are decoded again and compared."""
+INDEX = ("id", "tokens", "taught", "first_taught", "bytes", "dialogue", "pair", "liked", "content")
 COLUMNS = ("id", "text", "messages", "chosen", "rejected", "liked")
 
 
@@ -69,17 +72,16 @@ class Document:
 
 
 class TokenWriter:
-    """Writes one shard, document after document; memory grows with the number of documents, not with the text."""
+    """Writes one shard, document after document; memory does not grow with their number."""
 
     def __init__(self, stem: Path, vocab_size: int, end_of_text_id: int, leads: bool, scores: Sequence[str] = ()):
         """`leads`: an end-of-text stands before its first document, since no shard before it ends with one."""
         self.dtype, self.end, self.stem, self.scores = dtype_of(vocab_size), end_of_text_id, stem, tuple(scores)
         stem.parent.mkdir(parents=True, exist_ok=True)
-        self._columns: dict[str, list[Any]] = {
-            name: []
-            for name in ("id", "tokens", "taught", "first_taught", "bytes", "dialogue", "pair", "liked", "content")
-        } | {f"score.{name}": [] for name in scores}
+        self._columns: dict[str, list[Any]] = {name: [] for name in (*INDEX, *(f"score.{name}" for name in scores))}
         self.ids, self.largest, self.all_taught = 0, end_of_text_id, True
+        self._sums = dict.fromkeys(("documents", "tokens", "taught", "bytes", "fully_masked"), 0)
+        self._index = _index_of(self._draft(".parquet"), scores)
         self._ids = open(self._draft(".bin"), "wb")  # noqa: SIM115
         self._mask = open(self._draft(".mask"), "wb")  # noqa: SIM115
         self.leads = leads
@@ -108,6 +110,8 @@ class TokenWriter:
             row = (document.id, size, learnt, first, document.size, taught is not None, document.pair, document.liked)
             for column, value in zip(self._columns.values(), (*row, document.content, *document.scores), strict=True):
                 column.append(value)
+        if len(self._columns["id"]) >= ROWS_PER_GROUP:
+            self._flush()
         if ids:
             whole = np.concatenate(ids)
             self.largest = max(self.largest, int(whole.max()))
@@ -118,17 +122,27 @@ class TokenWriter:
         self._mask.write(mask.astype(np.uint8).tobytes())
         self.ids += len(ids)
 
+    def _flush(self) -> None:
+        """Move the rows of the index to its file."""
+        import pyarrow as pa
+
+        taught = self._columns["taught"]
+        for name in ("tokens", "taught", "bytes"):
+            self._sums[name] += sum(self._columns[name])
+        self._sums["documents"] += len(taught)
+        self._sums["fully_masked"] += sum(count == 0 for count in taught)
+        arrays = [
+            pa.array(values, kind)
+            for values, kind in zip(self._columns.values(), self._index.schema.types, strict=True)
+        ]
+        self._index.write_table(pa.table(arrays, schema=self._index.schema))
+        for column in self._columns.values():
+            column.clear()
+
     def finish(self) -> dict[str, Any]:
         """Write the index and give the files their names; returns counts and digests."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
+        self._flush()
         self.close()
-        long, flag = pa.int64(), pa.bool_()
-        types = [pa.string(), long, long, long, long, flag, flag, pa.int8(), pa.binary(16)]
-        types += [pa.float64()] * len(self.scores)
-        arrays = [pa.array(values, kind) for values, kind in zip(self._columns.values(), types, strict=True)]
-        pq.write_table(pa.table(arrays, names=list(self._columns)), self._draft(".parquet"), compression="zstd")
         ends = [".bin", *([] if self.all_taught else [".mask"]), ".parquet"]
         digests = {}
         for end in ends:
@@ -137,16 +151,11 @@ class TokenWriter:
             os.replace(self._draft(end), self.stem.with_suffix(end))
         self._draft(".mask").unlink(missing_ok=True)
         sync(self.stem.parent)
-        taught = self._columns["taught"]
         return {
             "number": int(self.stem.name),
             "leads": self.leads,
             "ids": self.ids,
-            "documents": len(taught),
-            "tokens": sum(self._columns["tokens"]),
-            "taught": sum(taught),
-            "bytes": sum(self._columns["bytes"]),
-            "fully_masked": sum(count == 0 for count in taught),
+            **self._sums,
             "largest": self.largest,
             "masked": not self.all_taught,
             "digests": digests,
@@ -156,6 +165,17 @@ class TokenWriter:
         """Close the files."""
         self._ids.close()
         self._mask.close()
+        self._index.close()
+
+
+def _index_of(path: Path, scores: Sequence[str]) -> pq.ParquetWriter:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    long, flag = pa.int64(), pa.bool_()
+    types = [pa.string(), long, long, long, long, flag, flag, pa.int8(), pa.binary(16)]
+    fields = [*zip(INDEX, types, strict=True), *((f"score.{name}", pa.float64()) for name in scores)]
+    return pq.ParquetWriter(path, pa.schema(fields), compression="zstd")
 
 
 def dtype_of(vocab_size: int) -> str:

@@ -24,6 +24,8 @@ DATA_FILES = ("train.parquet", "validation.parquet", "test.parquet")
 SPLITS = ("train", "validation", "test")
 LENGTHS = (128, 256, 512, 1024, 2048, 4096)
 """Row lengths for which the evidence says what would be cut."""
+FEWEST_POOLED = 4
+"""Shards with rows from which on starting processes pays."""
 SHARD_KEYS = ("number", "leads", "ids", "documents", "masked", "digests")
 SHARD_BYTES = 32 << 20
 """Of a split's rows, as Parquet counts them, in one shard: what a kill loses at most, and what a worker takes."""
@@ -158,7 +160,7 @@ def _notes(tasks: list[Task], tokenizer: Path, earlier: Path | None, context: Co
     global _worker
     large = [task for task in tasks if task.groups[1] > task.groups[0]]
     workers = min(context.workers, len(large))
-    if workers <= 1 or len(large) <= len(SPLITS):
+    if workers <= 1 or len(large) < FEWEST_POOLED:
         _start(tokenizer, earlier, None)
         try:
             for task in tasks:
