@@ -33,7 +33,7 @@ class Limits(Config):
 
 
 class HtmlOptions(Config):
-    """What of a page is its text.  Holds for HTML files, WARC records and HTML mails; EPUB chapters are read whole."""
+    """What of a page is its text.  Holds for HTML and WARC; HTML mails and EPUB chapters are read whole."""
 
     main_content: bool = True
     """Only the main content, without navigation, headers and footers; False: all that can be seen."""
@@ -44,6 +44,9 @@ class HtmlOptions(Config):
 class MailOptions(Config):
     """What of a mail is its text."""
 
+    headers: tuple[str, ...] = ("subject", "date")
+    """Headers that become meta.  Those with addresses (from, to, cc, message-id, in-reply-to) only when asked for: no
+    cleaning step looks into meta."""
     quotes: bool = True
     """Keep what is quoted from the answered mail (lines that start with `>`, and the line that introduces them)."""
     signatures: bool = True

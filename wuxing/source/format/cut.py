@@ -16,7 +16,7 @@ from typing import BinaryIO
 from wuxing.source.config import SourceConfig
 from wuxing.source.row import Part
 
-STRETCH_BYTES = 16 << 20
+STRETCH_BYTES = 8 << 20
 READ_BYTES = 1 << 20
 _NOT_PLAIN = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ", b"\xff\xfe", b"\xfe\xff", b"\x04\x22\x4d\x18")
 """How compressed files and UTF-16 begin: a line end in them is not the byte 10."""

@@ -34,7 +34,7 @@ MAGIC: tuple[tuple[int, bytes, str], ...] = (
 TEXTS = ("text", "markdown", "jsonl", "json", "yaml", "csv", "tsv", "html", "mail", "mbox")
 """Formats whose files begin with no fixed bytes."""
 OFFICE = {b"application/epub+zip": "epub", b"application/vnd.oasis.opendocument.text": "odt"}
-_HTML = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.{0,2000}?-->\s*)*<(?:!doctype\s+html|html)\b", re.I | re.S)
+HTML_START = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.{0,2000}?-->\s*)*<(?:!doctype\s+html|html)\b", re.I | re.S)
 _HEADER = re.compile(
     rb"^(From|To|Subject|Date|Received|Message-ID|Return-Path|MIME-Version|Delivered-To):", re.I | re.M
 )
@@ -61,7 +61,7 @@ def _by_text(head: bytes, name_says: str | None) -> str | None:
         return "jsonl"
     if name_says == "json":
         return None
-    if _HTML.match(head):
+    if HTML_START.match(head):
         return "html"
     if is_mail(head):
         return "mbox" if head.startswith(b"From ") and name_says is None else "mail"

@@ -15,12 +15,12 @@ from typing import BinaryIO
 from wuxing.core.record import Drop
 from wuxing.source.config import SourceConfig
 from wuxing.source.encoding import decode
+from wuxing.source.format.detect import HTML_START
 from wuxing.source.format.html import page
+from wuxing.source.format_config import HtmlOptions
 from wuxing.source.row import Document, Value, short
 from wuxing.source.stream import Lines, TooLarge, blocks, whole
 
-HEADERS = ("subject", "from", "to", "cc", "date", "message-id", "in-reply-to", "list-id")
-"""Headers that become meta, under these names."""
 _START = re.compile(rb"From [^\r\n]*\d\d?:\d\d[^\r\n]*\r?\n")
 """The line before each mail of an mbox holds an address and a time."""
 _QUOTED_START = re.compile(rb"^>(>*From )", re.MULTILINE)
@@ -28,6 +28,7 @@ _ATTRIBUTION = re.compile(
     r"^\s*(?:On\b.{3,200}\bwrote|Am\b.{3,200}\bschrieb.*|Le\b.{3,200}\ba écrit|.{3,200}写道)\s*[:：]\s*$"
 )
 _LONGEST_HEADER = 2000
+_ALL = HtmlOptions(main_content=False)
 _MEANT = {"gb2312": "gb18030", "gbk": "gb18030", "iso-8859-1": "cp1252"}
 """What mail programs write, and the larger encoding that they mean."""
 FAILURES = (ValueError, LookupError, TypeError, AttributeError, AssertionError, RecursionError)
@@ -81,7 +82,7 @@ def mail(raw: bytes, source: SourceConfig) -> Document | Drop:
         message = email.message_from_bytes(raw, policy=email.policy.compat32)
         if not message.keys():
             return Drop("broken_mail", "has no headers")
-        facts = _facts(message)
+        facts = _facts(message, source.mail.headers)
         body, attachments = _body(message, source)
     except FAILURES as error:
         return Drop("broken_mail", short(error))
@@ -93,13 +94,13 @@ def mail(raw: bytes, source: SourceConfig) -> Document | Drop:
     return Document({**facts, **({"attachments": attachments} if attachments else {}), "text": text})
 
 
-def _facts(message: email.message.Message) -> dict[str, str]:
+def _facts(message: email.message.Message, wanted: tuple[str, ...]) -> dict[str, str]:
     """The headers that are kept; of one that stands twice the first."""
     raw: dict[str, str] = {}
     for name, value in message.raw_items():
         raw.setdefault(name.lower(), str(value))
     facts = {}
-    for name in HEADERS:
+    for name in map(str.lower, wanted):
         text = " ".join(_header(raw.get(name, "")).split())[:_LONGEST_HEADER]
         if name == "date":
             with contextlib.suppress(ValueError, TypeError, OverflowError, IndexError):  # else as it stands
@@ -155,9 +156,11 @@ def _body(message: email.message.Message, source: SourceConfig) -> tuple[str | D
     if not isinstance(content, bytes):
         return "", 0
     charset = message.get_content_charset()
-    if kind == "text/html":
-        made = page(content, source.encoding, source.html, source.limits, charset)
-        return ("" if made.reason == "no_main_text" else made) if isinstance(made, Drop) else made["text"], 0
+    if kind == "text/html" or HTML_START.match(content):  # some call it plain
+        made = page(
+            content, source.encoding, _ALL.model_copy(update={"links": source.html.links}), source.limits, charset
+        )
+        return ("" if made.reason == "no_text" else made) if isinstance(made, Drop) else made["text"], 0
     return (_decoded(content, charset), 0) if kind in ("text/plain", "text/enriched") else ("", 1)
 
 
