@@ -5,14 +5,29 @@ from __future__ import annotations
 from wuxing.corpus.report.facts import CLUSTERS_SHOWN, MEMBERS_SHOWN, Facts, Row
 from wuxing.corpus.report.step import SHOWN_CHARACTERS
 from wuxing.corpus.report.words import CorpusWords
-from wuxing.page.block import Block, Code, Fold, Gallery, Inline, Item, Items, Paragraph, Part, Plot, Table, compose
+from wuxing.page.block import (
+    Block,
+    Code,
+    Figure,
+    Fold,
+    Gallery,
+    Inline,
+    Item,
+    Items,
+    Paragraph,
+    Part,
+    Plot,
+    Table,
+    compose,
+)
 from wuxing.page.chart import Cloud, draw_scatter
 from wuxing.page.flow import draw_wave
-from wuxing.page.number import format_figure
+from wuxing.page.number import format_count, format_figure
 from wuxing.page.plot import Bar, Histogram, draw_bars, draw_histograms
 from wuxing.page.text import cut
 
 SOUNDS_SHOWN = 6
+ITEMS_SHOWN = 40
 TURNS_SHOWN = 6
 BINS = 24
 
@@ -93,6 +108,39 @@ def privacy_parts(facts: Facts, words: CorpusWords) -> list[Part]:
         bars = [Bar(words.found(kind), found[kind]) for kind in kinds if found.get(kind)]
         blocks.append(Plot("privacy", caption, [facts.place("privacy", "found")], draw_bars(caption, bars)))
     return [Part(None, [*blocks, table])]
+
+
+# ------------------------------------------------------------------------------------------------- contamination
+def contamination_parts(facts: Facts, words: CorpusWords) -> list[Part]:
+    """The evaluation items that records gave away, those with most records first."""
+    parts = []
+    for found in facts.contamination:
+        source = f"{facts.id} contamination.json"
+        met: dict[str, int] = found["records_by_item"]
+        values = {
+            "items": Figure(format_count(sum(found["items"].values())), source),
+            "found": Figure(format_count(found["found"]), source),
+            "records": Figure(format_count(sum(met.values())), source),
+        }
+        sets: list[list[list[Inline]]] = []
+        for name, items in found["items"].items():
+            mine = [item for item in met if item.startswith(f"{name}/")]
+            records = sum(met[item] for item in mine)
+            row: list[list[Inline]] = [[Code(name)]]
+            row += [[Figure(format_count(n), source, float(n))] for n in (items, len(mine), records)]
+            sets.append(row)
+        columns = [words(f"col.{name}") for name in ("set", "items", "given_away", "records")]
+        blocks: list[Block] = [Paragraph(compose(words("contamination.text"), values))]
+        blocks.append(Table(columns, sets, (1, 2, 3), sortable=len(sets) > 1))
+        if met:
+            rows: list[list[list[Inline]]] = [
+                [[Code(cut(item, 160))], [Figure(format_count(n), source, float(n))]]
+                for item, n in list(met.items())[:ITEMS_SHOWN]
+            ]
+            shown = Table([words("col.item"), words("col.records")], rows, (1,), sortable=len(rows) > 1)
+            blocks.append(Fold([words("contamination.items")], [shown]))
+        parts.append(Part(None, blocks))
+    return parts
 
 
 # ------------------------------------------------------------------------------------------------------- records

@@ -46,6 +46,8 @@ class Facts:
     """Split → some of its records."""
     measured_media: dict[str, list[Row]] = field(default_factory=dict)
     """Split → sizes of some of its pictures, lengths of some of its sounds."""
+    contamination: list[dict[str, Any]] = field(default_factory=list)
+    """What each decontamination step found: items of evaluation sets, and the records that gave them away."""
     twins: dict[str, Row] = field(default_factory=dict)
     """Id → record, of the largest clusters of duplicates."""
 
@@ -120,6 +122,7 @@ def collect(directory: Path, id: str, evidence: Evidence) -> Facts:
             facts.measured_media[split] = spread_rows(path, MEDIA_MEASURED, MEDIA, _measured)
         else:
             facts.kept[split] = spread_rows(path, KEPT_SHOWN)
+    facts.contamination = [read_json(path) for path in sorted(directory.glob("contamination*.json"))]
     facts.twins = _twins(directory, facts)
     return facts
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from wuxing.core.splits import SPLITS
 from wuxing.corpus.report.card import card_parts
-from wuxing.corpus.report.content import duplicates_parts, privacy_parts, sample_parts
+from wuxing.corpus.report.content import contamination_parts, duplicates_parts, privacy_parts, sample_parts
 from wuxing.corpus.report.facts import Facts
 from wuxing.corpus.report.step import drop_parts, step_parts
 from wuxing.corpus.report.warning import warnings_of
@@ -48,6 +48,7 @@ def present(facts: Facts, words: CorpusWords) -> Report:
         _section(words, "steps", step_parts(facts, words)),
         _section(words, "drops", drop_parts(facts, words)),
         _section(words, "duplicates", duplicates_parts(facts, words)),
+        _section(words, "contamination", contamination_parts(facts, words)),
         _section(words, "privacy", privacy_parts(facts, words)),
         _section(words, "samples", sample_parts(facts, words)),
         _section(words, "evidence", [Part(None, _evidence(facts, words))]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,6 +35,7 @@ DIFF_CHARACTERS = 500
 DIFF_CONTEXT = 140
 FATES_SHOWN = 60
 OPENED = 3
+_KIND = re.compile(r"(<[a-z_]{2,20}>)")
 
 
 def step_parts(facts: Facts, words: CorpusWords) -> list[Part]:
@@ -161,12 +163,21 @@ def dropped_item(row: Row, words: CorpusWords) -> Item:
 def change_of(row: Row) -> Change:
     """A record before and after, with what differs marked."""
     before, after = row["before"] or "", row["after"] or ""
+    if before == after:  # samples are redacted: what the privacy step did is to be seen by its marks only
+        marked = _marked(cut(after, DIFF_CHARACTERS))
+        return Change(row["id"], [], marked)
     pairs = enumerate(zip(before, after, strict=False))
     differ = next((place for place, (old, new) in pairs if old != new), min(len(before), len(after)))
     start = max(0, differ - DIFF_CONTEXT)
     dots = "…" if start else ""
     before, after = (dots + cut(text[start:], DIFF_CHARACTERS) for text in (before, after))
     return Change(row["id"], *differences(before, after))
+
+
+def _marked(text: str) -> list[Piece]:
+    """The text with the kinds that stand in the place of private data marked."""
+    parts = _KIND.split(text)
+    return [("added" if place % 2 else "same", part) for place, part in enumerate(parts) if part]
 
 
 def differences(before: str, after: str) -> tuple[list[Piece], list[Piece]]:

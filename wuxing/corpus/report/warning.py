@@ -31,7 +31,7 @@ def warnings_of(facts: Facts, words: CorpusWords) -> list[Warning]:
     """Grave ones first."""
     found: list[Warning] = []
 
-    def warn(kind: str, grave: bool = False, **values: Inline) -> None:
+    def warn(kind: str, grave: bool = False, /, **values: Inline) -> None:
         found.append(Warning(kind, compose(words(f"warning.{kind}"), values), grave))
 
     for check in facts.checks:

@@ -54,6 +54,10 @@ class CorpusWords(Words):
 
     def note(self, note: str) -> str:
         """A note of the evidence, where it is a known sentence."""
+        head, mark, rest = note.partition(": " if note.startswith("contents") else "; first")
+        return CHECK_NOTES[head][self._place] + mark + rest if head in CHECK_NOTES else self._known(note)
+
+    def _known(self, note: str) -> str:
         return CHECK_NOTES[note][self._place] if note in CHECK_NOTES else note
 
     def origin(self, card: dict[str, Any]) -> str:
