@@ -27,12 +27,15 @@ class DuplicatesConfig(Config):
     """Cut out of documents what stood before: runs of so many words (characters in scripts without spaces), 50 in the
     paper (Lee et al. 2021); what has too little left leaves: `substring_duplicate`.  None: nothing is cut."""
     near_image_bits: int | None = Field(default=None, ge=0, le=16)
-    """Drop images whose perceptual hash differs in at most so many of 64 bits from a kept one's (8 finds what was
+    """Drop images whose perceptual hash differs in at most so many of 64 bits from a kept one's (10 finds what was
     resized or encoded anew): `near_duplicate`; None: keep."""
     near_audio_bits: int | None = Field(default=None, ge=0, le=16)
     """The same for sounds."""
-    likeness: float = Field(default=0.95, gt=0, le=1)
-    """Least correlation of the 8 x 8 sketches of two images or sounds that count as nearly the same."""
+    likeness: float = Field(default=0.99, gt=0, le=1)
+    """Least correlation of the 8 x 8 sketches of two images or sounds that count as nearly the same.
+
+    Lower finds what was scaled more, and takes more pictures of one kind of thing for one picture.
+    """
 
 
 class SplitConfig(Config):

@@ -11,6 +11,7 @@ from wuxing.core.evidence import Evidence
 from wuxing.core.splits import SPLITS
 from wuxing.corpus.config import CorpusConfig
 from wuxing.corpus.engine.statistics import ranked
+from wuxing.corpus.media_residue import media_twins
 from wuxing.corpus.residue import near_twins
 from wuxing.corpus.seen import Seen, batches
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     import pyarrow
     from numpy.typing import NDArray
 
-SAMPLED_DOCUMENTS = 1000
 MAX_TWIN_SHARE = 0.002
 """At the threshold itself half of the pairs fall on either side of the estimate; a tenth above it hardly one does."""
 MARGIN = 0.1
@@ -49,9 +49,15 @@ def examine(directory: Path, config: CorpusConfig, evidence: Evidence) -> dict[s
 def _judge_duplicates(directory: Path, config: CorpusConfig, seen: Seen, equal: int, evidence: Evidence) -> None:
     settings = config.duplicates
     value: dict[str, Any] = {"equal": equal}
+    media = {"image": settings.near_image_bits, "audio": settings.near_audio_bits}
+    twins = {name: media_twins(directory, name, b, settings.likeness) for name, b in media.items() if b is not None}
+    value |= {name: found for name, found in twins.items() if found["sampled"]}
+    many = any(t["alike"] or t.get("same_pixels", 0) > MAX_TWIN_SHARE * t["sampled"] for t in twins.values())
     if settings.near_jaccard is None:
-        if settings.exact:
-            evidence.judge("duplicate_residue", not equal, value, {"equal": 0}, "records equal to another")
+        if settings.exact or twins:
+            passed = not (settings.exact and equal) and not many
+            said = "records equal to another; sampled media with a twin, each compared with all"
+            evidence.judge("duplicate_residue", passed, value, {"equal": 0 if settings.exact else None}, said)
         else:
             evidence.measure("duplicate_residue", value, "equal records were asked to stay")
         return
@@ -60,7 +66,7 @@ def _judge_duplicates(directory: Path, config: CorpusConfig, seen: Seen, equal: 
     share = float((best >= bound).mean()) if len(best) else 0.0
     value |= {"sampled": len(best), f"near ({bound:.2g})": share}
     value[f"near ({settings.near_jaccard:.2g})"] = float((best >= settings.near_jaccard).mean()) if len(best) else 0.0
-    passed = share <= MAX_TWIN_SHARE and not (settings.exact and equal)
+    passed = share <= MAX_TWIN_SHARE and not (settings.exact and equal) and not many
     threshold = {"equal": 0 if settings.exact else None, f"near ({bound:.2g})": MAX_TWIN_SHARE}
     evidence.judge(
         "duplicate_residue", passed, value, threshold, "share of sampled documents that have a twin, exactly"
@@ -68,20 +74,14 @@ def _judge_duplicates(directory: Path, config: CorpusConfig, seen: Seen, equal: 
 
 
 def _twins(directory: Path, width: int, least: float, seen: Seen) -> NDArray[np.float64]:
-    """The similarity of a sample's nearest neighbours: the held-out documents first, for they must not leak."""
-    import numpy as np
-
-    train = seen.splits["train"].counts["documents"]
-    total = sum(split.counts["documents"] for split in seen.splits.values())
-    front = np.arange(min(total - train, SAMPLED_DOCUMENTS // 2))
-    rest = np.linspace(len(front), total - 1, SAMPLED_DOCUMENTS - len(front)).astype(np.int64)
-    sampled = np.unique(np.concatenate([front, rest[(rest >= 0) & (rest < total)]]))
-    return near_twins(lambda: _documents(directory), sampled, width, least)
+    """The similarity of a sample's nearest neighbours: half of it held-out documents, for they must not leak."""
+    sampled, texts = seen.sample()
+    return near_twins(lambda: _documents(directory), sampled, width, least, texts)
 
 
 def _documents(directory: Path) -> Iterator[pyarrow.Array]:
-    """The texts of the documents, held-out ones first."""
-    for split in ("test", "validation", "train"):
+    """The texts of all documents, in the order of the splits."""
+    for split in SPLITS:
         for batch in batches(directory, split, ["text"]):
             yield batch.column(0).drop_null()
 

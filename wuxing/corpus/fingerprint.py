@@ -19,7 +19,8 @@ __all__ = ["KEY_BYTES", "content_key", "plain", "split_key", "split_of", "splits
 def content_key(record: Record) -> bytes:
     """128 bits of the record's content: the same for equal records, wherever they come from.
 
-    Texts are equal but for case and space; a preference with its replies and judgement; images and sounds by the byte.
+    Texts are equal but for case and space; a preference with its replies and judgement; images have the same pixels
+    and sounds the same samples.
     """
     if record.messages is not None:
         parts = [f"{message['role']}\x1f{plain(message['content'])}" for message in record.messages]
@@ -31,13 +32,23 @@ def content_key(record: Record) -> bytes:
         return key_of("\x1e".join(parts), b"dialogue")
     if record.text is not None:
         return key_of(plain(record.text), b"document")
-    return bytes_key(record.image or b"", b"image") if record.audio is None else bytes_key(record.audio, b"audio")
+    return media_key(record.image or b"", b"image") if record.audio is None else media_key(record.audio, b"audio")
 
 
-def bytes_key(content: bytes, kind: bytes) -> bytes:
-    """128 bits of an image or a sound."""
+def media_key(content: bytes, kind: bytes) -> bytes:
+    """128 bits of an image's pixels or a sound's samples, however they are encoded; of the bytes where none decode."""
     import hashlib
 
+    from wuxing.media.audio import decode as sound
+    from wuxing.media.audio import samples_key
+    from wuxing.media.error import MediaError
+    from wuxing.media.image import decode as picture
+    from wuxing.media.image import pixels_key
+
+    try:
+        return pixels_key(picture(content)) if kind == b"image" else samples_key(sound(content))
+    except MediaError:
+        pass  # a cleaning step says so, where the recipe has one
     return hashlib.blake2b(content, digest_size=KEY_BYTES, person=kind).digest()
 
 

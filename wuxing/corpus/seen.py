@@ -17,7 +17,7 @@ from wuxing.core.splits import SPLITS, records_of, split_path
 from wuxing.corpus.engine.equal import Partitions
 from wuxing.corpus.engine.histogram import Histogram
 from wuxing.corpus.engine.statistics import LABELS, ranked
-from wuxing.corpus.fingerprint import KEY_BYTES, bytes_key, content_key, split_key
+from wuxing.corpus.fingerprint import KEY_BYTES, content_key, media_key, split_key
 from wuxing.corpus.residue import MAY_BE_PRIVATE, private_findings
 from wuxing.text.key import keys, scripts
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ROWS_AT_ONCE = 1024
+SAMPLED_DOCUMENTS = 1000
 _LANGUAGE = r'"language": "(?P<language>[^"\\]+)"'
 
 
@@ -56,6 +57,33 @@ class _Split:
         }
 
 
+class _Chosen:
+    """The documents whose keys are least: a uniform sample, whatever the order."""
+
+    def __init__(self, most: int):
+        import numpy as np
+        import pyarrow as pa
+
+        self.most = most
+        self.keys = np.empty(0, np.uint64)
+        self.numbers = np.empty(0, np.int64)
+        self.texts = pa.array([], pa.string())
+
+    def offer(self, keys: NDArray[np.uint64], numbers: NDArray[np.int64], texts: pyarrow.Array) -> None:
+        """Some documents, with their numbers in the order of the pass."""
+        import numpy as np
+        import pyarrow as pa
+
+        bound = self.keys[-1] if len(self.keys) >= self.most else np.uint64((1 << 64) - 1)
+        among = np.flatnonzero(keys <= bound)
+        if not len(among):
+            return
+        keys = np.concatenate([self.keys, keys[among]])
+        least = np.argsort(keys, kind="stable")[: self.most]
+        self.keys, self.numbers = keys[least], np.concatenate([self.numbers, numbers[among]])[least]
+        self.texts = pa.concat_arrays([self.texts, texts.take(pa.array(among))]).take(pa.array(least))
+
+
 class Seen:
     """Notes of one pass over the splits; a context, because it keeps keys in files until it is left."""
 
@@ -66,6 +94,8 @@ class Seen:
         self.splits = {split: _Split() for split in SPLITS}
         self.private: Counter[str] = Counter()
         self.total = sum(pq.read_metadata(split_path(directory, split)).num_rows for split in SPLITS)
+        self.chosen = [_Chosen(SAMPLED_DOCUMENTS // 2) for _ in range(2)]
+        """Documents for a closer look: of the train split, and of those held out."""
         self._files = ExitStack()
 
     def __enter__(self) -> Seen:
@@ -84,8 +114,9 @@ class Seen:
 
     def _look(self) -> None:
         import numpy as np
+        import pyarrow.compute as pc
 
-        number = 0
+        number = documents = 0
         for place, split in enumerate(SPLITS):
             for batch in batches(self.directory, split):
                 self._count(self.splits[split], batch)
@@ -94,7 +125,19 @@ class Seen:
                 contents, openings = _keys(batch)
                 self._contents.add(contents, numbers)
                 self._openings.add(openings, numbers)
-                number += batch.num_rows
+                texts = batch.column("text")
+                own = contents[pc.is_valid(texts).to_numpy(zero_copy_only=False), :8].copy().view(np.uint64).ravel()
+                self.chosen[place > 0].offer(own, np.arange(documents, documents + len(own)), texts.drop_null())
+                number, documents = number + batch.num_rows, documents + len(own)
+
+    def sample(self) -> tuple[NDArray[np.int64], pyarrow.Array]:
+        """Some documents: their numbers among all documents in the order of the splits, rising, and their texts."""
+        import numpy as np
+        import pyarrow as pa
+
+        numbers = np.concatenate([chosen.numbers for chosen in self.chosen])
+        order = np.argsort(numbers)
+        return numbers[order], pa.concat_arrays([chosen.texts for chosen in self.chosen]).take(pa.array(order))
 
     def _count(self, split: _Split, batch: pyarrow.RecordBatch) -> None:
         import numpy as np
@@ -236,7 +279,7 @@ def _keys(batch: pyarrow.RecordBatch) -> tuple[NDArray[np.uint8], NDArray[np.uin
     contents[documents] = openings[documents] = keys(batch.column("text").drop_null(), b"document")
     for name in ("image", "audio"):
         for row in np.flatnonzero(pc.is_valid(batch.column(name)).to_numpy(zero_copy_only=False)).tolist():
-            key = bytes_key(batch.column(name)[row].as_py(), name.encode())
+            key = media_key(batch.column(name)[row].as_py(), name.encode())
             contents[row] = openings[row] = np.frombuffer(key, np.uint8)
     talks = np.flatnonzero(pc.is_valid(batch.column("messages")).to_numpy(zero_copy_only=False))
     for row, record in zip(talks.tolist(), records_of(batch.take(pa.array(talks))), strict=True):

@@ -211,7 +211,7 @@ class _Alchemy:
 
     def cursor(self, statement: str) -> Any:
         try:
-            found = self.connection.exec_driver_sql(statement)
+            found: Any = self.connection.exec_driver_sql(statement)
         except self._error as error:
             raise self._broken(error) from error
         found.description = [(name,) for name in found.keys()]  # noqa: SIM118
