@@ -84,7 +84,8 @@ class TokensKind(StepKind[TokensConfig]):
         _judge(draft, rows, splits, notes, tokenizer.vocab_size)
         totals = {key: sum(counts[key] for counts in splits.values()) for key in ("documents", "tokens", "taught")}
         reused = sum(note.get("reused", 0) for found in notes.values() for note in found)
-        draft.summary.update(totals, share_taught=round(totals["taught"] / max(1, totals["tokens"]), 3), reused=reused)
+        draft.summary.update({"documents": totals.pop("documents"), **({"reused": reused} if reused else {})})
+        draft.summary.update(totals, share_taught=round(totals["taught"] / max(1, totals["tokens"]), 3))
 
 
 def _rows(path: Path) -> int:
