@@ -10,7 +10,7 @@ import fcntl
 import os
 import shutil
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,14 +41,14 @@ class ShardCache:
         """The file of a shard."""
         return self.directory / settings / f"{name}{SUFFIX}"
 
-    def put(self, settings: str, name: str, content: bytes) -> ShardFile:
+    def put(self, settings: str, name: str, pieces: Iterable[bytes | memoryview]) -> ShardFile:
         """Write a shard whole or not at all.  No sync: what a power cut tears does not fit its digest."""
         path = self.path(settings, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(f".{name}.{socket.gethostname()}.{os.getpid()}.tmp")
         try:
             with open(draft, "wb") as file:
-                file.write(content)
+                file.writelines(pieces)
             os.replace(draft, path)
         finally:
             draft.unlink(missing_ok=True)

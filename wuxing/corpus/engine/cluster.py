@@ -39,7 +39,7 @@ def run_on_ray(setup: Setup, tasks: Sequence[Task]) -> Iterator[tuple[Task, Shar
             for done in ray.wait(list(running), num_returns=1)[0]:
                 task = running.pop(done)
                 content = _result(ray, done, setup, task)
-                yield task, cache.put(setup.settings[task.source], task.name, content)
+                yield task, cache.put(setup.settings[task.source], task.name, [content])
     finally:
         for left in running:
             ray.cancel(left)

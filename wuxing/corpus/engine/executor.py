@@ -57,7 +57,7 @@ def execute(setup: Setup, tasks: Sequence[Task], context: Context, workers: int)
 def _here(setup: Setup, tasks: Iterable[Task], context: Context) -> Done:
     worker, cache = Worker(setup.config, setup.fitted, context), ShardCache(setup.shards)
     for task in tasks:
-        yield task, cache.put(setup.settings[task.source], task.name, worker.run(task).to_bytes())
+        yield task, cache.put(setup.settings[task.source], task.name, worker.run(task).pieces())
 
 
 # ---------------------------------------------------------------------------------------------------- processes
@@ -82,8 +82,8 @@ def _leave_with(parent: int) -> None:
 
 def _run(task: Task) -> Path:
     assert _worker is not None and _setup is not None
-    content = _worker.run(task).to_bytes()
-    return ShardCache(_setup.shards).put(_setup.settings[task.source], task.name, content).path
+    shard = _worker.run(task)
+    return ShardCache(_setup.shards).put(_setup.settings[task.source], task.name, shard.pieces()).path
 
 
 def _pool(setup: Setup, tasks: Iterable[Task], workers: int) -> Done:

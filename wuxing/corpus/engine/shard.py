@@ -69,14 +69,14 @@ class Shard:
     lasting: bool = True
     """Whether another run may use it; not when a file could not be read, which may pass."""
 
-    def to_bytes(self) -> bytes:
-        """The file."""
-        sections = {
+    def pieces(self) -> list[bytes | memoryview]:
+        """The file, in pieces to be written one after the other."""
+        sections: dict[str, bytes | memoryview] = {
             "rows": _ipc(self.rows),
             "records": _ipc(self.records),
-            "keys": self.keys.tobytes(),
-            "signatures": b"" if self.signatures is None else self.signatures.tobytes(),
-            "looks": b"" if self.looks is None else self.looks.tobytes(),
+            "keys": _raw(self.keys),
+            "signatures": _raw(self.signatures),
+            "looks": _raw(self.looks),
             "samples": _ipc(self.samples),
         }
         header: dict[str, Any] = {
@@ -88,18 +88,32 @@ class Shard:
             "sections": {name: len(content) for name, content in sections.items()},
         }
         said = json.dumps(header, ensure_ascii=False).encode()
-        body = b"".join([len(said).to_bytes(8, "little"), said, *sections.values()])
-        return MAGIC + hashlib.sha256(body).digest() + body
+        body: list[bytes | memoryview] = [len(said).to_bytes(8, "little"), said, *sections.values()]
+        digest = hashlib.sha256()
+        for piece in body:
+            digest.update(piece)
+        return [MAGIC, digest.digest(), *body]
+
+    def to_bytes(self) -> bytes:
+        """The file."""
+        return b"".join(self.pieces())
 
 
-def _ipc(table: pyarrow.Table) -> bytes:
+def _raw(values: NDArray[Any] | None) -> bytes | memoryview:
+    """The bytes of an array, not copied."""
+    import numpy as np
+
+    return b"" if values is None or not values.size else np.ascontiguousarray(values).data.cast("B")
+
+
+def _ipc(table: pyarrow.Table) -> memoryview:
     import pyarrow as pa
 
     sink = pa.BufferOutputStream()
     options = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
     with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
         writer.write_table(table)
-    return bytes(sink.getvalue())
+    return memoryview(sink.getvalue())
 
 
 @dataclass(frozen=True)

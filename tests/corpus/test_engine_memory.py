@@ -1,0 +1,54 @@
+"""Memory stays bounded: ten times the text, hardly more memory."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from wuxing.core.file import read_json
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+MEGABYTES = 4
+MOST_GROWTH_BYTES = 64 << 20
+"""Beside what a corpus of 4 MB takes: from 4 to 40 MB the window of one shard (16 MB of text, its columns and what is
+written) fills up, which it had not before; what grows with the corpus itself is some 16 bytes a record.  From 30 to
+300 MB `benchmarks/memory.py` holds the bound of a fifth."""
+
+
+def test_ten_times_the_text_takes_hardly_more_memory(data_directory: Path, tmp_path: Path) -> None:
+    import memory
+
+    peaks = []
+    for times in (1, 10):
+        place = tmp_path / str(times)
+        memory.write(place / "source", data_directory, times * MEGABYTES * 1_000_000)
+        found = memory.measure(place / "source", place)
+        assert found["failures"] == []
+        peaks.append(int(str(found["peak"])))
+    fates = read_json(tmp_path / "10" / "out" / "fates.json")
+    assert sum(fates["counts"].values()) == fates["total"] > 20_000
+    assert peaks[1] - peaks[0] < MOST_GROWTH_BYTES, f"{peaks[0] >> 20} MiB, then {peaks[1] >> 20} MiB"
+
+
+@pytest.mark.parametrize("records", [0, 1, 5000])
+def test_partitions_give_back_what_was_put_in(tmp_path: Path, records: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against a dictionary, with partitions so small that there are many."""
+    import numpy as np
+
+    from wuxing.corpus.engine import equal
+
+    monkeypatch.setattr(equal, "PARTITION_ENTRIES", 100)
+    draw = np.random.default_rng(3)
+    keys = draw.integers(0, 256, (records, 16)).astype(np.uint8)
+    if records > 2:
+        keys[draw.integers(0, records, records // 3)] = keys[draw.integers(0, records, records // 3)]
+    with equal.Partitions(tmp_path, "k", 16, records) as partitions:
+        for start in range(0, records, 777):
+            partitions.add(keys[start : start + 777], np.arange(start, min(records, start + 777)))
+    assert partitions.count == (64 if records == 5000 else 1)
+    seen: dict[bytes, int] = {}
+    truth = [seen.setdefault(key.tobytes(), number) for number, key in enumerate(keys)]
+    assert equal.exact_firsts(partitions, records).tolist() == truth
+    assert list(tmp_path.iterdir()) == []
