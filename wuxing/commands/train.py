@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,6 +15,7 @@ PANEL = "Train"
 def register(app: typer.Typer) -> None:
     """Add these verbs to the command."""
     app.command(rich_help_panel="Prepare")(estimate)
+    app.command(rich_help_panel=PANEL)(progress)
     app.command(rich_help_panel=PANEL)(adjust)
 
 
@@ -29,8 +31,6 @@ def estimate(
     as_json: Json = False,
 ) -> None:
     """Parameters, FLOPs, memory, time and energy, before anything starts."""
-    from pathlib import Path
-
     from wuxing.commands.estimate import of_recipe, say
     from wuxing.compute.measure import measured_speed
     from wuxing.train.estimate import estimate_size, machine_of, this_machine
@@ -45,6 +45,35 @@ def estimate(
         found = {target: estimate_size(target, vocabulary, positions, length, batch, machine, count)}
     value = {name: item if isinstance(item, str) else item.to_json() for name, item in found.items()}
     answer(value, as_json, lambda: say(found, machine))
+
+
+def progress(
+    model: Annotated[str, typer.Argument(help="A model that is, or was, trained here.", metavar="NAME")],
+    live: Annotated[bool, typer.Option("--live", help="Go on looking while it runs.")] = False,
+    page: Annotated[Path | None, typer.Option(help="Also write it as an HTML page.")] = None,
+    language: Annotated[str, typer.Option(help="Of the page: en or zh.")] = "en",
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Where a run stands: loss, speed, memory, time left."""
+    from wuxing.commands.progress import watch
+    from wuxing.compute.measure import remembered_speed
+    from wuxing.train.view import View, find_run, view
+
+    store = open_store(home)
+    name = model.removeprefix("model/").partition("@")[0]
+    speed = remembered_speed(store.home)
+    gflops = (speed.bf16_gflops or speed.fp32_gflops) if speed else None
+
+    def look() -> View:
+        return view(find_run(store.home / "model" / name, store.drafts("model", name)), name, gflops)
+
+    if as_json:
+        answer(look().to_json(), True, lambda: None)
+        return
+    watch(look, page, language, live)
+    if page is not None:
+        print(f"wrote {page}")
 
 
 def adjust(

@@ -54,6 +54,13 @@ def measured_speed(home: Path, place: Path | None) -> Speed:
     return speed
 
 
+def remembered_speed(home: Path) -> Speed | None:
+    """What was measured on this machine before; None when nothing was."""
+    directory = Path(os.environ.get("WUXING_CACHE") or home / "cache")
+    path = directory / f"machine-{machine_digest()[:16]}.json"
+    return Speed(**read_json(path)) if path.is_file() else None
+
+
 def is_busy() -> bool:
     """Whether other programs keep more than half of the cores at work."""
     return os.getloadavg()[0] > (os.cpu_count() or 1) / 2

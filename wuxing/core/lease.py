@@ -33,6 +33,21 @@ def lease(path: Path, what: str) -> Iterator[None]:
         os.close(handle)
 
 
+def is_held(path: Path) -> bool:
+    """Whether a living process holds the lease file `path`; looking changes nothing."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
 @contextmanager
 def lock(path: Path) -> Iterator[None]:
     """Wait for the exclusive lock file `path`: for moments, such as choosing a version number."""

@@ -46,6 +46,8 @@ class Start:
     planned_bytes: int
     checks: dict[str, float]
     """The numerics self-checks of the first batch."""
+    position_flops: float = 0.0
+    """Arithmetic of one position, forward and backward."""
 
     def write(self, directory: Path) -> None:
         """Keep it, on the disk before training begins."""

@@ -13,6 +13,7 @@ import torch
 
 from wuxing.compute import team
 from wuxing.compute.device import pick_device, pick_precision
+from wuxing.compute.memory import plan_compute
 from wuxing.compute.team import Team
 from wuxing.core.artifact import Artifact
 from wuxing.core.context import Context
@@ -22,7 +23,7 @@ from wuxing.core.evidence import Check
 from wuxing.core.file import read_json, write_json
 from wuxing.core.step import Draft
 from wuxing.data.source import PackedSource
-from wuxing.model.architecture import describe
+from wuxing.model.architecture import count_parameters, describe
 from wuxing.model.network import Network
 from wuxing.train.assemble import Parts, assemble, load_tokenizer, shape_of
 from wuxing.train.average import Average
@@ -143,6 +144,7 @@ def _decide(setting: Setting, threads: int) -> Start:
         planned_seconds=planned,
         planned_bytes=planned_bytes,
         checks=checks,
+        position_flops=plan_compute(shape, count_parameters(shape), 1, config.length_tokens, 1.0).flops,
     )
     start = Start(**team.from_lead(lambda: asdict(start)))
     if team.rank() == 0:

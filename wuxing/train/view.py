@@ -1,0 +1,142 @@
+"""Where a run stands, from what it has written: numbers for a terminal, a page, or another program.
+
+Only files are read, so any process may look, while the job runs, after it, or after it was killed.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from wuxing.core.error import WuxingError
+from wuxing.core.file import read_json, read_lines
+from wuxing.core.lease import is_held
+from wuxing.train.adjust import ADJUSTED
+from wuxing.train.budget import START, Start
+from wuxing.train.run import LOG
+
+RECENT = 50
+"""Steps that speed and time left are taken from."""
+CURVES = ("loss", "learning_rate", "gradient_norm", "tokens_per_second", "memory_bytes", "reward")
+
+
+@dataclass
+class View:
+    """A run as it stands."""
+
+    name: str
+    state: str
+    """`running`, `stopped` (killed or interrupted, resumable) or `finished`."""
+    step: int
+    steps: int
+    last: dict[str, Any]
+    """The log's last line of a step."""
+    metric: str
+    measured: list[tuple[int, float]]
+    """(step, held-out measure), the start first."""
+    tokens_per_second: float
+    utilisation: float | None
+    """Model FLOPs per second as a share of the measured rate of products; None where that is not known."""
+    waited: float
+    """Share of the time of recent steps that was spent waiting for batches."""
+    left: tuple[float, float] | None
+    """Seconds to the end, least and most; None when it is over."""
+    leaps: list[dict[str, Any]] = field(default_factory=list)
+    """Steps whose loss leapt, with their records."""
+    adjustments: list[dict[str, Any]] = field(default_factory=list)
+    curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """For `--json`, without the curves."""
+        return {name: value for name, value in asdict(self).items() if name != "curves"}
+
+
+def view(directory: Path, name: str, gflops: float | None = None) -> View:
+    """The run that writes, or wrote, `directory`.  Raises WuxingError where nothing has been trained yet."""
+    start = Start.read(directory) if (directory / START).exists() else None
+    if start is None or not (directory / LOG).exists():
+        raise WuxingError(f"{name} has no log yet", "It is still being set up, or was not trained here")
+    lines = list(read_lines(directory / LOG))
+    steps = [line for line in lines if "loss" in line]
+    held_out = [(line["step"], line["validation"]) for line in lines if "validation" in line]
+    metric = next(iter(held_out[0][1]), "") if held_out else ""
+    adjusted = list(read_lines(directory / ADJUSTED)) if (directory / ADJUSTED).exists() else []
+    planned = next((int(a["value"]) for a in reversed(adjusted) if a["knob"] == "steps"), start.steps)
+    over = (directory / "finished.json").exists()
+    done = steps[-1]["step"] if steps else 0
+    recent = steps[-RECENT:]
+    speed = _rate(recent)
+    return View(
+        name=name,
+        state="finished" if over else "running" if is_held(directory.parent / ".lease") else "stopped",
+        step=done,
+        steps=read_json(directory / "training.json")["steps"] if over else max(planned, done),
+        last=steps[-1] if steps else {},
+        metric=metric,
+        measured=[(step, float(figures[metric])) for step, figures in held_out],
+        tokens_per_second=speed,
+        utilisation=speed * start.position_flops / (gflops * 1e9) if gflops and start.position_flops else None,
+        waited=sum(line.get("loader_wait_seconds", 0.0) for line in recent) / max(1e-9, _seconds(recent)),
+        left=None if over or not recent else time_left([line["seconds"] for line in recent], planned - done),
+        leaps=[{"step": line["step"], "records": line["spike"]} for line in steps if "spike" in line],
+        adjustments=adjusted,
+        curves={key: [(line["step"], float(line[key])) for line in steps if key in line] for key in CURVES},
+    )
+
+
+def _seconds(lines: Sequence[Mapping[str, Any]]) -> float:
+    return sum(float(line["seconds"]) for line in lines)
+
+
+def _rate(lines: Sequence[Mapping[str, Any]]) -> float:
+    return sum(line["tokens"] for line in lines) / max(1e-9, _seconds(lines)) if lines else 0.0
+
+
+def time_left(seconds: Sequence[float], steps: int) -> tuple[float, float]:
+    """Least and most seconds for so many steps, from those of the last ones.
+
+    The mean of n steps is off by its standard error; a machine's load moves more slowly than its steps do, so the error
+    is taken between blocks of five, twice it on both sides.
+    """
+    blocks = [statistics.fmean(seconds[place : place + 5]) for place in range(0, len(seconds), 5)]
+    mean = statistics.fmean(seconds)
+    error = statistics.stdev(blocks) / math.sqrt(len(blocks)) if len(blocks) > 1 else mean / 2
+    return max(0.0, mean - 2 * error) * steps, (mean + 2 * error) * steps
+
+
+def braille(points: Sequence[tuple[float, float]], columns: int, rows: int) -> list[str]:
+    """A line drawn with dots of 2 x 4 to a character, the highest value above."""
+    if not points:
+        return [""] * rows
+    xs, ys = [x for x, _ in points], [y for _, y in points]
+    wide, high = (max(xs) - min(xs)) or 1.0, (max(ys) - min(ys)) or 1.0
+    dots = [[0] * columns for _ in range(rows)]
+    marks = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
+    for x, y in _between(sorted(points), wide / (4 * columns)):
+        column = min(2 * columns - 1, int((x - min(xs)) / wide * (2 * columns - 1) + 0.5))
+        row = min(4 * rows - 1, int((max(ys) - y) / high * (4 * rows - 1) + 0.5))
+        dots[row // 4][column // 2] |= marks[row % 4][column % 2]
+    return ["".join(chr(0x2800 + cell) for cell in line) for line in dots]
+
+
+def _between(points: Sequence[tuple[float, float]], gap: float) -> Iterator[tuple[float, float]]:
+    """The points, and others on the straight lines between them where they are further apart than `gap`."""
+    yield points[0]
+    for (x, y), (next_x, next_y) in pairwise(points):
+        parts = max(1, math.ceil((next_x - x) / gap)) * 4
+        yield from ((x + (next_x - x) * n / parts, y + (next_y - y) * n / parts) for n in range(1, parts + 1))
+
+
+def find_run(directory: Path, drafts: Sequence[Path]) -> Path:
+    """The newest draft of a name, or its newest signed version.  Raises WuxingError when there is neither."""
+    if drafts:
+        return drafts[-1]
+    signed = [path for path in directory.glob("v*") if (path / "record.json").exists()]
+    if not signed:
+        raise WuxingError(f"no model called {directory.name} was trained here", "Start it: wuxing run RECIPE")
+    return max(signed, key=lambda path: int(path.name[1:]))
