@@ -17,10 +17,14 @@ from wuxing.core.error import WuxingError, nearest
 from wuxing.core.record import Record
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow
+    from numpy.typing import NDArray
 
 SPLITS = ("train", "validation", "test")
 ROWS_PER_GROUP = 8192
+BYTES_PER_GROUP = 64 << 20
+"""Of text, images and sounds: a row group of long books or pictures has fewer rows."""
 PLAIN_FIELDS = tuple(field.name for field in fields(Record) if field.name != "meta")
 """Fields of a record that are columns as they are."""
 
@@ -107,28 +111,42 @@ class SplitWriter:
         self.rows = 0
         self._schema = schema
         self._waiting: list[pyarrow.RecordBatch] = []
-        self._waiting_rows = 0
-        self._writer = pq.ParquetWriter(path, schema, compression="zstd", compression_level=3)
+        self._waiting_rows = self._waiting_bytes = 0
+        few_values = [name for name in ("source", "label", "fate", "step") if name in schema.names]
+        self._writer = pq.ParquetWriter(
+            path, schema, compression="zstd", compression_level=2, use_dictionary=few_values or False
+        )
 
     def write(self, batch: pyarrow.RecordBatch) -> None:
         """Add rows; a row group goes to the file when it is full."""
         self._waiting.append(batch)
         self._waiting_rows += batch.num_rows
+        self._waiting_bytes += int(_row_bytes(batch).sum())
         self.rows += batch.num_rows
-        if self._waiting_rows >= ROWS_PER_GROUP:
+        if self._waiting_rows >= ROWS_PER_GROUP or self._waiting_bytes >= BYTES_PER_GROUP:
             self._flush(last=False)
 
     def _flush(self, last: bool) -> None:
+        import numpy as np
         import pyarrow as pa
 
         table = pa.Table.from_batches(self._waiting, schema=self._schema)
+        ends = np.cumsum(np.concatenate([_row_bytes(batch) for batch in self._waiting] or [np.zeros(0, np.int64)]))
         start = 0
-        while table.num_rows - start >= ROWS_PER_GROUP or (last and start < table.num_rows):
-            group = table.slice(start, ROWS_PER_GROUP).combine_chunks()
+        while start < table.num_rows:
+            before = int(ends[start - 1]) if start else 0
+            full = int(np.searchsorted(ends, before + BYTES_PER_GROUP)) + 1  # the row that fills it goes in
+            stop = min(full, start + ROWS_PER_GROUP)
+            if stop > table.num_rows:
+                if not last:
+                    break
+                stop = table.num_rows
+            group = table.slice(start, stop - start).combine_chunks()
             self._writer.write_table(group, row_group_size=ROWS_PER_GROUP)
-            start += ROWS_PER_GROUP
-        rest = table.slice(start) if start < table.num_rows else table.slice(0, 0)
-        self._waiting, self._waiting_rows = rest.to_batches(), rest.num_rows
+            start = stop
+        self._waiting = table.slice(start).to_batches() if start < table.num_rows else []
+        self._waiting_rows = table.num_rows - start
+        self._waiting_bytes = int(ends[-1]) - (int(ends[start - 1]) if start else 0) if self._waiting else 0
 
     def __enter__(self) -> SplitWriter:
         return self
@@ -137,3 +155,15 @@ class SplitWriter:
         if kind is None:
             self._flush(last=True)
         self._writer.close()
+
+
+def _row_bytes(batch: pyarrow.RecordBatch) -> NDArray[np.int64]:
+    """Bytes of text, images and sounds in each row."""
+    import numpy as np
+    import pyarrow.compute as pc
+
+    sizes = np.zeros(batch.num_rows, np.int64)
+    for name in ("text", "image", "audio"):
+        if name in batch.schema.names and batch.column(name).null_count < batch.num_rows:
+            sizes += pc.fill_null(pc.binary_length(batch.column(name)), 0).to_numpy(zero_copy_only=False)
+    return sizes

@@ -120,11 +120,16 @@ void wuxing_keys(const unsigned char *text, const int64_t *offsets, int64_t docu
         hash s;
         open_hash(&s, person);
         while (p < end) {
-            if (!waiting && ascii[*p]) { /* the common case: a run of plain letters */
+            if (!waiting && ascii[*p]) { /* the common case: plain letters, and single spaces between them */
                 begun = 1;
                 int filled = s.filled;
-                while (p < end && filled < BLOCK && ascii[*p])
-                    s.block[filled++] = ascii[*p++];
+                while (p < end && filled < BLOCK) {
+                    unsigned char letter = ascii[*p];
+                    if (!letter && !(*p == ' ' && end - p > 1 && ascii[p[1]]))
+                        break;
+                    s.block[filled++] = letter ? letter : ' ';
+                    p++;
+                }
                 s.filled = filled;
                 if (filled == BLOCK && p < end && ascii[*p])
                     add(&s, ascii[*p++]);
