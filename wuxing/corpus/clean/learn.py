@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,7 +23,9 @@ from wuxing.corpus.clean.config import CleanStep
 from wuxing.corpus.clean.filter_config import Examples, FilterConfig
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow
+    from numpy.typing import NDArray
 
     from wuxing.corpus.config import CorpusConfig
     from wuxing.source.row import Part
@@ -184,6 +187,42 @@ def sampled(texts: Iterable[pyarrow.Array], count: int) -> list[str]:
             else:
                 del chosen[heapq.heapreplace(heap, entry)[1]]
     return [chosen[key] for key in sorted(chosen)]
+
+
+def corpus_sample(
+    settings: FilterConfig, config: CorpusConfig, context: Context, directory: Path, count: int
+) -> list[str]:
+    """A sample of the documents that a step will judge, as the steps before it leave them."""
+    languages = getattr(settings, "languages", ())
+    work = partial(_part_sample, languages=languages, count=count)
+    return sampled(read_before(settings, config, context, directory, work), count)
+
+
+def _part_sample(
+    values: pyarrow.Array, said: Sequence[Any] | None, languages: tuple[str, ...], count: int
+) -> pyarrow.Array:
+    import pyarrow as pa
+
+    return pa.array(sampled([values.take(judged_places(values, said, languages))], count), pa.string())
+
+
+def judged_places(values: pyarrow.Array, said: Sequence[Any] | None, languages: tuple[str, ...]) -> NDArray[np.int64]:
+    """The places of texts in one of these languages, as `language` found them; all when none is named."""
+    import numpy as np
+
+    if not languages:
+        return np.arange(len(values))
+    if said is None:
+        raise UsageError("languages needs a language step before it", "Put `language` before it in clean")
+    return np.array([place for place, language in enumerate(said) if language in languages], np.int64)
+
+
+def check_name(settings: FilterConfig, config: CorpusConfig, name: str) -> str:
+    """The name of a check of a step; with the step's number from the second step of its kind on."""
+    number = number_of(settings, config)
+    kind = config.clean[number].chosen
+    again = any(step.chosen == kind for step in config.clean[:number])
+    return f"{name}_{number}" if again else name
 
 
 def number_of(settings: FilterConfig, config: CorpusConfig) -> int:
