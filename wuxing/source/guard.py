@@ -20,6 +20,7 @@ from importlib import import_module
 from typing import Any, BinaryIO
 
 from wuxing.core.record import Drop
+from wuxing.source.row import short
 
 WALL_FACTOR = 10
 """A child that is not served by a busy machine gets so many times its processor time before it is given up."""
@@ -137,6 +138,8 @@ def serve(questions: BinaryIO, answers: BinaryIO, memory_bytes: int) -> None:
             made = getattr(import_module(module), function)(data, **request["settings"])
         except MemoryError:
             made = Drop("too_much_memory", f"more than {memory_bytes} bytes (limits.memory_bytes)")
+        except Exception as error:  # whatever it is, it is the fate of these bytes alone, and it is said
+            made = Drop("crashed", f"{type(error).__name__}: {short(error)}")
         answer = {"drop": asdict(made)} if isinstance(made, Drop) else {"value": made}
         encoded = json.dumps(answer).encode()
         answers.write(_LENGTH.pack(len(encoded)) + encoded)

@@ -6,6 +6,7 @@ To add one: a function in a module here, its line in `FORMATS`, its suffixes in 
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import import_module
@@ -20,7 +21,17 @@ from wuxing.source.format.columnar import read_row_groups
 from wuxing.source.format.cut import stretch
 from wuxing.source.format.detect import format_by_content, format_of_zip
 from wuxing.source.row import Blob, Part, Row, Value, short
-from wuxing.source.stream import HEAD_BYTES, UNREADABLE, Budget, UnpackLimit, head_of, unpacked, unpacked_head
+from wuxing.source.stream import (
+    HEAD_BYTES,
+    UNREADABLE,
+    Budget,
+    TooLarge,
+    UnpackLimit,
+    head_of,
+    unpacked,
+    unpacked_head,
+    whole,
+)
 
 FORMATS = {
     "text": "wuxing.source.format.text:read_text",
@@ -166,6 +177,10 @@ class _File:
             if not head:
                 head, stream = head_of(stream, 512)
                 kind = kind or format_by_content(head, None) or ""
+            if kind == "zip" and not stream.seekable():  # it was packed again, or lies in an archive: look into it
+                stream = io.BytesIO(whole(stream, self.source.limits))
+                kind = format_of_zip(stream)
+                stream.seek(0)
             if not head and kind not in _NEVER_EMPTY:
                 yield Row(f"{self.name}#0", Drop("empty_file", "0 bytes"))
             elif self._is_archive(head, kind):
@@ -174,6 +189,8 @@ class _File:
                 yield Row(self.name, Drop("unknown_format", "neither its name nor its first bytes say one; set format"))
             else:
                 yield from self._values(self._read(stream, kind, part), part.first_row)
+        except TooLarge as error:
+            yield Row(f"{self.name}#0", Drop("too_large", short(error)))
         except (*UNREADABLE, *BROKEN) as error:
             yield self.broken(error)
 
@@ -207,9 +224,6 @@ class _File:
         if self.member:
             yield Row(self.name, Drop("nested_archive", "an archive inside an archive; unpack the outer one"))
             return
-        if kind == "zip" and not stream.seekable():
-            yield Row(self.name, Drop("packed_archive", "a ZIP that was packed again; unpack the outer one"))
-            return
         for found in members(stream, kind, self.source, self.budget):
             if isinstance(found, Member):
                 yield from self._member(found)
@@ -225,9 +239,7 @@ class _File:
         except (*UNREADABLE, *BROKEN) as error:
             yield file.broken(error)
             return
-        packing, plain = unpacked_head(head)
+        _, plain = unpacked_head(head)
         said = format_of(found.name)
         kind = stated or format_by_content(plain, said) or said or ""
-        if kind == "zip" and said in ("docx", "odt", "epub") and packing is None:
-            kind = said
         yield from file.rows(stream, Part(MemoryBlob(found.name, b""), kind))

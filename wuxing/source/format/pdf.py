@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -54,15 +55,18 @@ def pages_of(data: bytes, most: int) -> dict[str, Any] | Drop:
     except pypdfium2.PdfiumError as error:
         said = short(error)
         return Drop("encrypted", "a password is needed") if "password" in said.lower() else Drop("broken_pdf", said)
-    with document:
+    with contextlib.closing(document):
         if len(document) > most:
             return Drop("too_many_pages", f"{len(document)} pages, {most} are allowed (limits.pages)")
         facts = {name: document.get_metadata_value(key).strip() for key, name in _FACTS.items()}
         pages = []
         try:
             for number in range(len(document)):
-                with document[number] as page, page.get_textpage() as text:
-                    pages.append(_clean(text.get_text_range()))
+                page = document[number]
+                text = page.get_textpage()
+                pages.append(_clean(text.get_text_range()))
+                text.close()
+                page.close()
         except pypdfium2.PdfiumError as error:
             return Drop("broken_pdf", f"page {len(pages) + 1}: {short(error)}")
     return {"facts": {name: value for name, value in facts.items() if value}, "pages": pages}

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 from wuxing.core.record import Drop
 from wuxing.source.config import SourceConfig
-from wuxing.source.format.lines import Twice, load_json, parse_json
+from wuxing.source.format.lines import Twice, doubtful, load_json, parse_json
 from wuxing.source.row import Value, short
 from wuxing.source.stream import flaw_of, texts, whole_text
 
@@ -123,8 +123,8 @@ def _items(text: _Text) -> Iterator[Value]:
 
 
 def _row(written: str, value: Any) -> Any:
-    if isinstance(value, dict) and any(written.count(f'"{name}"') != 1 for name in value):
-        return parse_json(written)  # with the last word on names that stand twice
+    if isinstance(value, dict) and doubtful(written.encode("utf-8", errors="surrogatepass"), value):
+        return parse_json(written)
     return value
 
 
