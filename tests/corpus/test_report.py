@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from report_world import EVIL, Maker, small_corpus
 
 from wuxing.core.artifact import Artifact
 from wuxing.core.evidence import Evidence
@@ -30,36 +29,10 @@ from wuxing.page.block import Figure, figures_of, plots_of
 from wuxing.page.number import format_count, format_share
 from wuxing.page.render import loaded_things, render_html
 
-Maker = Callable[..., Artifact]
-EVIL = "</script><script>window.hurt=1</script> \u202e turned \x00"
-CLEAN = ["normalise", {"quality": {"min_words": 12, "min_stop_words": 0}}, "repetition", "privacy"]
-
-
-def sentence(number: int) -> str:
-    state = Random(number)
-    picked = ["".join(state.choice("bcdfglmnprst") + state.choice("aeiou") for _ in range(3)) for _ in range(24)]
-    return f"Record {number} tells of the {' and the '.join(picked)} that nobody had seen before day {number}."
-
-
-def rows() -> list[str]:
-    """Kept rows, short ones, copies, near copies, broken lines, private data and hostile text."""
-    lines = [json.dumps({"text": sentence(n), "label": f"kind-{n % 3}"}) for n in range(120)]
-    lines += [json.dumps({"text": f"Short {n}.", "label": "kind-0"}) for n in range(30)]
-    lines += lines[:6]
-    lines += ['{"text": "cut', json.dumps({"title": "no text"})]
-    lines.append(json.dumps({"text": sentence(500) + " Write to someone@example.org, please.", "label": "kind-1"}))
-    lines.append(json.dumps({"text": sentence(501) + EVIL, "label": EVIL}))
-    return lines
-
 
 @pytest.fixture
 def corpus(make_step: Maker, tmp_path: Path) -> Artifact:
-    path = tmp_path / "rows.jsonl"
-    path.write_text("\n".join(rows()) + "\n")
-    source = {"files": str(path), "fields": {"text": "text", "label": "label"}, "license": "MIT"}
-    split = {"validation": 0.1, "test": 0.1}
-    config = {"sources": [source], "clean": CLEAN, "split": split, "duplicates": {"near_jaccard": 0.7}}
-    return make_step(CorpusKind(), config, name="rows")
+    return small_corpus(make_step, tmp_path)
 
 
 def facts_of(corpus: Artifact) -> Facts:

@@ -142,13 +142,15 @@ def describe(query: Query) -> str:
 def record_lines(found: dict[str, Any], width: int, most: int = 400) -> list[str]:
     """One record, whole: its fate, its twins, its content, what steps changed."""
     where = f"{found.get('fate')}" + (f" · {found['split']}" if found.get("split") else "")
-    lines = [visible(found["id"]), where + (f" · {visible(found['detail'])}" if found.get("detail") else "")]
+    detail = f" · {flat(visible(found['detail']))}" if found.get("detail") else ""
+    lines = [flat(visible(found["id"])), flat(visible(where)) + detail]
     facts = {"source": found.get("source"), "label": found.get("label"), **(found.get("meta") or {})}
-    lines += [f"{name}: {flat(visible(str(value)))[:200]}" for name, value in facts.items() if value is not None]
+    said = {flat(visible(str(name))): flat(visible(str(value))) for name, value in facts.items() if value is not None}
+    lines += [f"{name[:60]}: {value[:200]}" for name, value in said.items()]
     if found.get("media"):
         lines.append(f"({found['media']}; wuxing browse --page shows it)")
     for message in found.get("messages") or ():
-        lines += ["", f"{message['role']}:", *wrap(message["content"], width, most)]
+        lines += ["", f"{flat(visible(message['role']))}:", *wrap(message["content"], width, most)]
     if found.get("text"):
         lines += ["", *wrap(found["text"], width, most)]
     for name in ("chosen", "rejected"):
@@ -173,13 +175,13 @@ def read_key() -> str:
     number = sys.stdin.fileno()
     before = termios.tcgetattr(number)
     try:
-        tty.setcbreak(number)
+        tty.setcbreak(number, termios.TCSANOW)  # keys typed ahead are kept
         pressed = os.read(number, 1)
         while select.select([number], [], [], 0.02)[0] and pressed[:1] == b"\x1b" and len(pressed) < 6:
             pressed += os.read(number, 1)
         return pressed.decode("utf-8", errors="replace")
     finally:
-        termios.tcsetattr(number, termios.TCSADRAIN, before)
+        termios.tcsetattr(number, termios.TCSANOW, before)
 
 
 def read_line(prompt: str) -> str:
