@@ -8,7 +8,7 @@ from __future__ import annotations
 MAX_CHARACTERS = 240
 """Longer lines are text."""
 
-_BETWEEN = r"[\s|·•,/>»›&、，–-]+"
+_BETWEEN = r"[\s|·•・,/>»›&、，:：–-]+"
 _LEGAL = (
     r"terms( (and|&) conditions)?( of (use|service))?|privacy( (policy|notice|statement|settings|centre|center))?|legal"
     r"( notice)?|disclaimer|imprint|accessibility( statement)?|site ?map|contact( us)?|about( us)?|careers|jobs|help"
@@ -22,7 +22,7 @@ _BUTTON = (
     r"share|tweet|like|follow( us)?|pin it|print|e-?mail|subscribe( now)?|sign (up|in|out)|log ?(in|out)|register|reply"
     r"|report|save|copy link|back to top|skip to (main )?(content|navigation)|next( (page|post|article))?|prev(ious)?"
     r"( (page|post|article))?|home( page)?|menu|search|close|advertisements?|sponsored|loading|comments?|newsletter"
-    r"|facebook|twitter|linkedin|pinterest|whatsapp|instagram|youtube|reddit|rss"
+    r"|news|facebook|twitter|linkedin|pinterest|whatsapp|instagram|youtube|reddit|rss"
     r"|分享到?|转发|轉發|收藏|点赞|點讚|打印|登录|登錄|登入|登出|注册|註冊|退出|首页|首頁|上一?[页頁篇章条]|下一?[页頁篇章条]|返回(顶部|頂部|首页|首頁|上一页|列表)"
     r"|菜单|選單|搜索|搜尋|关闭|關閉|广告|廣告|加载中|載入中|评论|評論|微信|微博|新浪微博|朋友圈|手机版|电脑版|设为首页|加入收藏"
 )
@@ -56,7 +56,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "rights_notice": (
         r".{0,100}\ball rights reserved\b.{0,100}",
         r"(copyright|©|\(c\)|版权所有|版權所有)[\s©(c)]*[12][0-9]{3}.{0,120}",
-        r".{0,60}(版权所有|版權所有|保留所有权利|保留所有權利|保留一切权利|版权归.{1,20}所有).{0,60}",
+        r"[^，。]{0,60}(版权所有|版權所有|保留所有权利|保留所有權利|保留一切权利|版权归.{1,20}所有)[^，。]{0,60}",
         rf".{{0,60}}[{_PROVINCE}]\s*ICP\s*[备備证證]\s*[0-9]+\s*[号號].{{0,60}}",
         r".{0,60}公[网網]安[备備]\s*[0-9]+\s*[号號].{0,60}",
     ),
@@ -66,7 +66,7 @@ RULES: dict[str, tuple[str, ...]] = {
         r"share (this|on|via|to|with) (this|your|facebook|twitter|linkedin|pinterest|whatsapp|email|x|reddit)\b.{0,30}",
         r"(follow|find|join|like) us on\b.{0,40}",
         r"(subscribe|sign up) (to|for) (our|the|this)\b.{0,60}",
-        r"(page|第)\s*[0-9]+\s*(of|/|页|頁)[，,\s]*(共|of|/)?\s*[0-9]*\s*(页|頁)?",
+        r"(page|第)\s*[0-9]+\s*(of|/|页|頁)[，,/\s]*(共|of)?\s*[0-9]*\s*(页|頁)?",
         r"(扫一扫|扫码|扫描(下方|上方)?二维码|掃描二維碼|关注(我们|公众号|微信)|關注我們|责任编辑[:：]|責任編輯[:：]).{0,30}",
     ),
 }
