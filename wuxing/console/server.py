@@ -21,6 +21,7 @@ def serve_corpus(directory: Path, id: str, port: int, said: Callable[[str], None
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(("127.0.0.1", port))
+        listener.listen(128)  # whoever reads the address may connect at once
     except OSError as error:
         listener.close()
         raise UsageError(
