@@ -7,6 +7,7 @@ import tarfile
 from collections import Counter
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,6 +38,11 @@ PRIVATE = [
     ("身份证11010519491231002X号", "身份证<id_cn>号"),
     ("IBAN: DE89 3704 0044 0532 0130 00.", "IBAN: <iban>."),
     ("GB82WEST12345698765432", "<iban>"),
+    ("two: DE89 3704 0044 0532 0130 00 GB29 NWBK 6016 1331 9268 19 EUR", "two: <iban> <iban> EUR"),
+    ("密钥sk-abcdefghijklmnopqrstuvwx，地址2001:db8::8a2e:370:7334。", "密钥<key>，地址<ip>。"),
+    ("+49 1512 3456789, 2024-11-22 17:30", "<phone>, 2024-11-22 17:30"),
+    ("1234 4111 1111 1111 1111", "1234 <card>"),
+    ("'jo@b.org' and _x_@b.org", "'<mail>' and <mail>"),
     ("SSN 078-05-1120", "SSN <ssn_us>"),
     ("车牌京A12345，粤B·D12345", "车牌<plate_cn>，<plate_cn>"),
     ("key sk-abcdefghijklmnopqrstuvwx", "key <key>"),
@@ -70,6 +76,7 @@ def test_private_data_are_replaced_by_their_kind(text: str, redacted: str) -> No
         "DE89 3704 0044 0532 0130 01 fails the check digits",
         "666-12-3456 and 123-45-67890 are no such numbers, ISSN 2049-3630",
         "川A队和京广铁路, 京ABCDEF",
+        "from -922337203685477.5808 to +922337203685477.5807",
         "task-abcdefghijklmnopqrstuvwxyz",
     ],
 )
@@ -90,6 +97,11 @@ def test_a_chinese_number_has_one_check_character(serial: int, born: object, pla
     assert len(fitting) == (1 if 1850 <= int(body[6:10]) <= 2100 else 0)
     if fitting:
         assert private_findings(f"x {body}{fitting[0]} y") == Counter(id_cn=1) or is_card(body + fitting[0])
+
+
+def test_facts_inside_facts_are_redacted_too() -> None:
+    found = Privacy().clean(pa.array(["x", "y"]), {"by": [["a@b.org", 3], {"mail": "c@d.org"}], "n": [1, None]})
+    assert found.notes == {"by": [["<mail>", 3], {"mail": "<mail>"}]}
 
 
 def test_each_kind_is_seen_by_the_independent_scan() -> None:

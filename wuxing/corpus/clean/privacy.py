@@ -8,7 +8,6 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -29,8 +28,16 @@ class Rule(NamedTuple):
     pattern: re.Pattern[str]
     valid: Callable[[str], bool] | None = None
     """What else must hold of a match."""
+    part: Callable[[re.Match[str]], tuple[int, int] | None] | None = None
+    """Where the private data begin and end, if they are not the match itself; None: there are none."""
     mark: str | None = None
     """The mark that texts with a match have (`text/scan.py`); None: the kind's name."""
+
+    def span(self, match: re.Match[str]) -> tuple[int, int] | None:
+        """Where the private data of a match begin and end."""
+        if self.part is not None:
+            return self.part(match)
+        return match.span() if self.valid is None or self.valid(match[0]) else None
 
 
 def luhn(digits: str) -> bool:
@@ -57,12 +64,18 @@ def is_chinese_id(text: str) -> bool:
     return "10X98765432"[total % 11] == text[17].upper()
 
 
-def is_iban(text: str) -> bool:
+def account_span(match: re.Match[str]) -> tuple[int, int] | None:
     """A bank account (ISO 13616): of a country that has them, of its length there, 1 modulo 97."""
-    account = text.replace(" ", "")
-    if IBAN_LENGTHS.get(account[:2]) != len(account):
-        return False
-    return int("".join(str(int(c, 36)) for c in account[4:] + account[:4])) % 97 == 1
+    account, end = "", 0
+    length = IBAN_LENGTHS.get(match[0][:2], 0)
+    for end, sign in enumerate(match[0] + " "):  # noqa: B007
+        if len(account) == length:
+            break
+        account += sign.strip()
+    if not length or len(account) != length or match[0][end : end + 1].strip():
+        return None
+    fits = int("".join(str(int(sign, 36)) for sign in account[4:] + account[:4])) % 97 == 1
+    return (match.start(), match.start() + end) if fits else None
 
 
 def is_public_address(text: str) -> bool:
@@ -74,9 +87,22 @@ def is_public_address(text: str) -> bool:
     return not (address.is_loopback or address.is_unspecified or address.is_multicast or text == "255.255.255.255")
 
 
-def is_phone(text: str) -> bool:
-    """8 to 15 digits (ITU-T E.164)."""
-    return 8 <= sum(character.isdigit() for character in text) <= 15
+def phone_span(match: re.Match[str]) -> tuple[int, int] | None:
+    """The longest opening of groups that has 8 to 15 digits (ITU-T E.164) and no decimals behind it."""
+    digits, end = 0, 0
+    for group in re.finditer("[0-9]+", match[0]):
+        digits += len(group[0])
+        decimal = re.match(r"\.[0-9]", match.string[match.start() + group.end() :][:2])
+        if 8 <= digits <= 15 and not decimal:
+            end = group.end()
+    return (match.start(), match.start() + end) if end else None
+
+
+def mail_span(match: re.Match[str]) -> tuple[int, int] | None:
+    """A mail address from its domain: what stands before the sign belongs to it, without quotation marks."""
+    before = match.string[max(0, match.start() - 256) : match.start()]
+    local = before[len(before.rstrip(_LOCAL)) :].lstrip("'.%+-")
+    return (match.start() - len(local), match.end()) if local else None
 
 
 def is_long_ipv6(text: str) -> bool:
@@ -85,22 +111,30 @@ def is_long_ipv6(text: str) -> bool:
 
 
 _PRIVATE_KEY = r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
-_TOKEN = r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}"
+_KEYS = (
+    "[spr]k[-_][A-Za-z0-9_-]{20,}",
+    r"A[KS]IA[0-9A-Z]{16}\b",
+    "gh[pousr]_[A-Za-z0-9]{30,}",
+    "github_pat_[A-Za-z0-9_]{40,}",
+    "AIza[0-9A-Za-z_-]{35}",
+    "xox[abprs]-[0-9A-Za-z_-]{10,}",
+    "hf_[A-Za-z0-9]{30,}",
+    r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}",
+)
+"""Of OpenAI and Stripe, Amazon, GitHub, Google, Slack, Hugging Face; JSON web tokens."""
 _MAIL_LETTER = "A-Za-z0-9\u00c0-\u024f"
 """Not `\\w`: in Chinese text an address follows the word before it without a space."""
-_MAIL = (
-    f"(?<![{_MAIL_LETTER}_.+%-])[{_MAIL_LETTER}_.+%'-]{{1,64}}"
-    f"@(?:[{_MAIL_LETTER}](?:[{_MAIL_LETTER}_-]{{0,61}}[{_MAIL_LETTER}])?\\.)+[A-Za-z]{{2,24}}(?![A-Za-z0-9-])"
-)
+_DOMAIN = f"@(?:[{_MAIL_LETTER}](?:[{_MAIL_LETTER}_-]{{0,61}}[{_MAIL_LETTER}])?\\.)+[A-Za-z]{{2,24}}(?![A-Za-z0-9-])"
+_LOCAL = "".join(filter(re.compile(f"[{_MAIL_LETTER}_.+%'-]").match, map(chr, range(0x250))))
 _CARD = r"(?<![\w.-])(?:\d{13,19}|\d{4}([ -]?)\d{4}\1\d{4}\1\d{1,7}|3\d{3}[ -]\d{6}[ -]\d{5})(?![\w-]|\.\d)"
 _IPV4 = r"(?<![\w.:-])(?<![vV]ersion )(?:\d{1,3}\.){3}\d{1,3}(?![\w:]*\w\.|\.\d|\d|-\d)"
 _IPV6 = r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{1,4}(?![\w:.])"
-_ABROAD = r"(?<![\w+])\+\d{1,3}(?:[ .-]?\(?\d{1,5}\)?){2,6}(?![\d-])"
+_ABROAD = r"(?<![\w+])\+\d+(?:(?=[ .()-])\)?[ .-]?\(?\d+)*"
 _CHINA_MOBILE = r"(?<![\w.-])(?:86[ -]?)?1[3-9]\d[ -]?\d{4}[ -]?\d{4}(?![\w-]|\.\d)"
 _CHINA_FIXED = r"(?<![\w.-])0\d{2,3}-\d{7,8}(?![\w-])"
 _NORTH_AMERICA = r"(?<![\w.-])(?:1[ .-])?(?:\([2-9]\d\d\) ?|[2-9]\d\d[.-])[2-9]\d\d[ .-]\d{4}(?![\w-]|\.\d)"
 
-_IBAN = r"(?<![\w-])[A-Z]{2}\d{2}(?:[A-Z0-9]{11,30}|(?: [A-Z0-9]{4}){2,7}(?: [A-Z0-9]{1,3})?)(?![\w-])"
+_IBAN = r"(?<![\w-])[A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,30}"
 _SSN = r"(?<![\w.-])(?!000|666|9)\d{3}-(?!00)\d\d-(?!0000)\d{4}(?![\w-]|\.\d)"
 _PROVINCES = "京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼"
 _PLATE = f"(?<![A-Za-z])[{_PROVINCES}][A-HJ-NP-Z][·•]?(?:(?=[A-Z]*[0-9])[A-HJ-NP-Z0-9]{{5,6}})(?![A-Za-z0-9])"
@@ -113,26 +147,16 @@ IBAN_LENGTHS = {
 """Characters of an account's number by country (IBAN registry)."""
 
 RULES: dict[PrivateKind, tuple[Rule, ...]] = {
-    "key": (
-        Rule(re.compile(_PRIVATE_KEY, re.S)),
-        Rule(re.compile(r"\b[spr]k[-_](?:[a-z]+[-_])*[A-Za-z0-9_-]{20,}")),
-        Rule(re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b")),
-        Rule(re.compile(r"\bgh[pousr]_[A-Za-z0-9]{30,}")),
-        Rule(re.compile(r"\bgithub_pat_[A-Za-z0-9_]{40,}")),
-        Rule(re.compile(r"\bAIza[0-9A-Za-z_-]{35}")),
-        Rule(re.compile(r"\bxox[abprs]-[0-9A-Za-z-]{10,}")),
-        Rule(re.compile(r"\bhf_[A-Za-z0-9]{30,}")),
-        Rule(re.compile(_TOKEN)),
-    ),
-    "mail": (Rule(re.compile(_MAIL)),),
+    "key": (Rule(re.compile(_PRIVATE_KEY, re.S)), Rule(re.compile(f"\\b(?:{'|'.join(_KEYS)})", re.A))),
+    "mail": (Rule(re.compile(_DOMAIN), part=mail_span),),
     "id_cn": (Rule(re.compile(r"(?<![\w.-])[1-9]\d{16}[\dXx](?![\w-])", re.A), is_chinese_id),),
-    "iban": (Rule(re.compile(_IBAN, re.A), is_iban),),
+    "iban": (Rule(re.compile(_IBAN, re.A), part=account_span),),
     "card": (Rule(re.compile(_CARD, re.A), is_card),),
-    "ip": (Rule(re.compile(_IPV4, re.A), is_public_address), Rule(re.compile(_IPV6), is_long_ipv6, "ipv6")),
+    "ip": (Rule(re.compile(_IPV4, re.A), is_public_address), Rule(re.compile(_IPV6, re.A), is_long_ipv6, mark="ipv6")),
     "ssn_us": (Rule(re.compile(_SSN, re.A)),),
     "plate_cn": (Rule(re.compile(_PLATE)),),
     "phone": (
-        Rule(re.compile(_ABROAD, re.A), is_phone),
+        Rule(re.compile(_ABROAD, re.A), part=phone_span),
         Rule(re.compile(_CHINA_MOBILE, re.A), mark="phone_cn"),
         Rule(re.compile(_CHINA_FIXED, re.A), mark="phone_cn"),
         Rule(re.compile(_NORTH_AMERICA, re.A), mark="phone_us"),
@@ -202,17 +226,25 @@ class Privacy(TextCleaner):
         """The redacted text; `hints`: the marks that it has (`text/scan.py`)."""
         for kind, bit, rule in self._rules:
             if hints & bit:
-                new = rule.pattern.sub(partial(self._replace, kind, rule.valid), text)
-                if new != text and not self._parts:
+                new = self._replaced(text, kind, rule)
+                if new is not text and not self._parts:
                     hints = EVERY_MARK
                 text = new
         return text
 
-    def _replace(self, kind: str, valid: Callable[[str], bool] | None, match: re.Match[str]) -> str:
-        if valid is not None and not valid(match[0]):
-            return match[0]
-        self.found[kind] += 1
-        return self.replacement.replace("{kind}", kind)
+    def _replaced(self, text: str, kind: str, rule: Rule) -> str:
+        """The text without what the rule finds; the same object when there is nothing."""
+        pieces: list[str] = []
+        last, place = 0, 0
+        while match := rule.pattern.search(text, place):
+            span = rule.span(match)
+            place = match.start() + 1 if span is None else span[1]
+            if span is not None:
+                first = max(last, span[0])
+                pieces += [text[last:first], self.replacement.replace("{kind}", kind)]
+                last = span[1]
+                self.found[kind] += 1
+        return "".join([*pieces, text[last:]]) if pieces else text
 
 
 def build(config: PrivacyConfig, context: Context, fitted: Path | None = None) -> Privacy:
