@@ -227,6 +227,19 @@ def test_the_cut_into_shards_changes_no_row(tmp_path: Path, per_shard: int) -> N
                 assert np.array_equal(getattr(one[row], name), getattr(other[row], name))
 
 
+@pytest.mark.parametrize("make", [Blocks, Fit])
+def test_without_the_mask_a_row_is_one_document(tmp_path: Path, make: type[Blocks] | type[Fit]) -> None:
+    data = write_tokens(tmp_path, texts(5, 40, 9, 3))
+    masked, open_rows = make(data, LENGTH), make(data, LENGTH, mask=False)
+    assert masked.digest != open_rows.digest and masked.rows == open_rows.rows
+    for row in range(masked.rows):
+        one, other = masked[row], open_rows[row]
+        assert np.array_equal(one.tokens_T, other.tokens_T) and np.array_equal(one.labels_T, other.labels_T)
+        held = np.count_nonzero(one.documents_T >= 0)
+        assert other.positions_T[:held].tolist() == list(range(held))
+        assert set(other.documents_T[:held].tolist()) == {0} and (other.documents_T[held:] < 0).all()
+
+
 def test_every_document_has_one_fate(tmp_path: Path) -> None:
     data = write_tokens(tmp_path, [*texts(5, 40, 9), *dialogues(6, 20, 40)])
     assert Fit(data, LENGTH).fates == {"kept": 3, "cut": 1, "truncated": 1, "fully_masked": 1}

@@ -121,3 +121,17 @@ def test_a_tokenizer_that_loses_bytes_is_refused() -> None:
 
     with pytest.raises(WuxingError, match="not byte-level"):
         Tokenizer(Backend(models.WordLevel({"a": 0, "[UNK]": 1}, unk_token="[UNK]")), {}, "x")
+
+
+turns = st.lists(st.tuples(st.sampled_from(["user", "assistant", "system"]), texts), max_size=4)
+
+
+@given(st.lists(turns, max_size=4))
+@settings(deadline=None, max_examples=60)
+def test_dialogues_encoded_together_are_those_encoded_alone(
+    tokenizer: Tokenizer, dialogues: list[list[tuple[str, str]]]
+) -> None:
+    messages = [[{"role": role, "content": content} for role, content in dialogue] for dialogue in dialogues]
+    together = tokenizer.encode_dialogues(messages)
+    alone = [tokenizer.encode_dialogue(one) for one in messages]
+    assert [(ids.tolist(), taught.tolist()) for ids, taught in together] == alone

@@ -59,6 +59,13 @@ def test_a_curriculum_by_a_number_of_the_meta_asks_the_tokens_for_it() -> None:
     assert ModelKind().parents(config)["data.articles"].reference == "articles.vocabulary.quality"
 
 
+def test_without_the_document_mask_a_run_is_another_one(world: dict[str, Artifact], tmp_path: Path) -> None:
+    made = train_base(tmp_path / "open", world, document_mask=False, budget={"steps": 6})
+    masked = train_base(tmp_path / "masked", world, budget={"steps": 6})
+    plans = [read_json(one.file("training.json"))["plan"] for one in (made, masked)]
+    assert made.record["failures"] == [] and plans[0] != plans[1]
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -74,6 +74,8 @@ class Blocks:
 
     data: TokenSet
     length: int
+    mask: bool = True
+    """Whether a token sees its own document only; otherwise the whole row before it."""
 
     @property
     def rows(self) -> int:
@@ -81,7 +83,8 @@ class Blocks:
 
     @cached_property
     def digest(self) -> str:
-        return digest_of({"packing": "blocks", "length": self.length, "data": self.data.digest})
+        more = {} if self.mask else {"mask": False}
+        return digest_of({"packing": "blocks", "length": self.length, "data": self.data.digest, **more})
 
     @property
     def losses(self) -> dict[str, float]:
@@ -103,7 +106,7 @@ class Blocks:
         start = row * self.length
         ids, taught = self.data.labels(start, start + self.length + 1)
         inputs, labels = ids[:-1], np.where(taught[1:], ids[1:], IGNORED)
-        begins = inputs == self.data.end_of_text_id
+        begins = (inputs == self.data.end_of_text_id) & self.mask
         documents = np.cumsum(begins)
         places = np.arange(len(inputs))
         positions = places - np.maximum.accumulate(np.where(begins, places, 0))
@@ -124,6 +127,8 @@ class Fit:
 
     data: TokenSet
     length: int
+    mask: bool = True
+    """Whether a token sees its own document only; otherwise the whole row before it."""
 
     @property
     def rows(self) -> int:
@@ -133,7 +138,8 @@ class Fit:
     def digest(self) -> str:
         pieces, bounds, _ = self._plan
         plan = hashlib.sha256(pieces.tobytes() + bounds.tobytes()).hexdigest()
-        return digest_of({"packing": "fit", "length": self.length, "data": self.data.digest, "plan": plan})
+        more = {} if self.mask else {"mask": False}
+        return digest_of({"packing": "fit", "length": self.length, "data": self.data.digest, "plan": plan, **more})
 
     @property
     def losses(self) -> dict[str, float]:
@@ -190,6 +196,8 @@ class Fit:
             labels = np.where(taught[1:], ids[1:], IGNORED)
             parts.append((ids[:-1], labels, np.arange(size), np.full(size, number)))
         tokens, targets, positions, documents = (np.concatenate(column) for column in zip(*parts, strict=True))
+        if not self.mask:
+            positions, documents = np.arange(len(tokens)), np.zeros(len(tokens), np.int64)
         return padded(tokens, targets, positions, documents, self.length)
 
     def describe(self, row: int) -> list[str]:
@@ -256,10 +264,10 @@ def _open(open_rows: dict[int, list[NDArray[np.int64]]], room: int, members: NDA
         open_rows.setdefault(room, []).append(members)
 
 
-def pack(data: TokenSet, length: int, whole: bool | None = None) -> Packing:
+def pack(data: TokenSet, length: int, whole: bool | None = None, mask: bool = True) -> Packing:
     """Best fit when `whole` or when the data hold dialogues, else blocks.  Raises WuxingError when no row is left."""
     fit = data.has_dialogues if whole is None else whole
-    packing: Packing = Fit(data, length) if fit else Blocks(data, length)
+    packing: Packing = Fit(data, length, mask) if fit else Blocks(data, length, mask)
     if len(data) and not packing.rows:
         raise WuxingError(
             f"no label of the data is within the first {length} tokens of its document", "Raise length_tokens"

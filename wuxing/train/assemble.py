@@ -167,6 +167,7 @@ def _packing(
     made_with = read_json(tokens.file(DESCRIPTION))["tokenizer"]
     if made_with != tokenizer.digest:
         raise WuxingError(f"{tokens.id} was made with another tokenizer than this model's", "Make it anew")
-    return pack(
-        open_tokens(tokens.path, split), config.length_tokens, config.whole_documents if whole is None else whole
-    )
+    data, length = open_tokens(tokens.path, split), config.length_tokens
+    if whole is not None:
+        return pack(data, length, whole)
+    return pack(data, length, config.whole_documents, config.document_mask)

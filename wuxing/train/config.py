@@ -148,6 +148,8 @@ class ModelConfig(StepConfig):
     """Positions of one optimizer step.  With a task, `rollout` says it."""
     whole_documents: bool | None = None
     """True: documents are not torn (best fit); false: the stream is cut (blocks).  Left out: true for dialogues."""
+    document_mask: bool = True
+    """Whether a token sees its own document only, or all of the row that stands before it."""
     budget: Budget
     """How long."""
     optimizer: OptimizerConfig = OptimizerConfig()
