@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 SAMPLED = 1000
 VALUES_PER_CHUNK = 256
-SMALLEST_DIFFERENCE = 1.5
-"""Mean difference of levels, of 255, below which two 16 × 16 pictures are one picture encoded twice."""
+LARGEST_DIFFERENCE = 8.0
+"""Two 16 × 16 pictures none of whose cells differ by more, of 255 levels, are one picture encoded twice."""
+LEAST_CONTRAST = 10.0
+"""Standard deviation below which pictures are too even to tell."""
 
 
 def media_twins(directory: Path, column: str, bits: int, likeness: float) -> dict[str, Any]:
@@ -72,7 +74,10 @@ def _picture(data: bytes) -> tuple[bytes, NDArray[np.uint8]]:
 
     signature = hash.image_signature(image.decode(data))
     with Image.open(io.BytesIO(data)) as picture:
-        return signature, np.asarray(picture.convert("L").resize((16, 16), Image.Resampling.BOX))
+        clear = picture.convert("RGBA")
+        ground = Image.new("RGBA", clear.size, "white")
+        ground.alpha_composite(clear)
+        return signature, np.asarray(ground.convert("L").resize((16, 16), Image.Resampling.BOX))
 
 
 def _alike(rows: NDArray[np.uint8], chosen: NDArray[np.int64], bits: int, likeness: float) -> int:
@@ -95,10 +100,10 @@ def _same(small: NDArray[np.float32], chosen: NDArray[np.int64]) -> int:
     import numpy as np
 
     flat = small.reshape(len(small), -1)
-    contrast = flat.std(axis=1) > 6 * SMALLEST_DIFFERENCE
+    contrast = flat.std(axis=1) > LEAST_CONTRAST
     found = 0
     for one in chosen.tolist():
-        near = np.abs(flat - flat[one]).mean(axis=1) < SMALLEST_DIFFERENCE
+        near = np.abs(flat - flat[one]).max(axis=1) < LARGEST_DIFFERENCE
         near[one] = False
         found += bool(contrast[one] and near.any())
     return found

@@ -53,14 +53,14 @@ def picture(data: bytes) -> Picture | None:
     """A thumbnail as a data URI; None when the bytes cannot be shown."""
     from PIL import Image
 
-    from wuxing.media.image import decode
+    from wuxing.media.image import decode, in_mode
 
     try:
         image = decode(data)
     except MediaError:
         return None
     width, height = image.size
-    small = image.convert("RGB") if image.mode not in ("L", "RGB") else image
+    small = image if image.mode in ("L", "RGB") else in_mode(image, "RGB")
     factor = THUMB_PIXELS // max(width, height)
     if factor >= 2:
         small = small.resize((width * factor, height * factor), Image.Resampling.NEAREST)

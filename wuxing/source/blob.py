@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import stat
-import tarfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,11 +84,10 @@ class TarBlob:
     bytes: int
 
     def open(self) -> BinaryIO:
-        """The member, read whole: a stream inside a compressed archive cannot go back."""
-        with tarfile.open(self.archive) as file:
-            stream = file.extractfile(self.member)
-            assert stream is not None
-            return io.BytesIO(stream.read())
+        """The member, read whole."""
+        from wuxing.source.tape import tape
+
+        return tape(self.archive).open(self.member)
 
     def digest(self) -> str:
         """SHA-256 of the content."""
