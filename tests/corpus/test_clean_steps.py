@@ -19,7 +19,14 @@ from wuxing.core.error import UsageError
 from wuxing.core.record import Drop, Record
 from wuxing.corpus.clean import Cleaning, apply
 from wuxing.corpus.clean.c4 import C4
-from wuxing.corpus.clean.config import C4Config, CleanStep, FineWebConfig, QualityConfig, RepetitionConfig
+from wuxing.corpus.clean.config import (
+    C4Config,
+    CleanStep,
+    FineWebConfig,
+    LanguageConfig,
+    QualityConfig,
+    RepetitionConfig,
+)
 from wuxing.corpus.clean.fineweb import FineWeb
 from wuxing.corpus.clean.normalise import Normalise
 from wuxing.corpus.clean.privacy import Privacy
@@ -220,5 +227,11 @@ def test_languages_are_identified(data_directory: Path, tmp_path: Path) -> None:
     kept = apply(keep, [Record("r", "s", text=PROSE)])[0]
     assert isinstance(kept, Record)
     assert kept.meta["language"] == "en"
+    doubtful = [Record("r", "s", text=PROSE[:60])]
+    assert isinstance(apply(Language(path, ("en",), 0.5), doubtful)[0], Record)
+    strict = apply(Language(path, ("en", "zh"), 0.5, {"en": 1.0}), [*doubtful, Record("z", "s", text="春眠不覺曉")])
+    assert [isinstance(end, Drop) and end.reason for end in strict] == ["unsure_language", False]
+    with pytest.raises(ValueError, match="keep does not name"):
+        LanguageConfig(keep=("en",), min_confidence_of={"zh": 0.8})
     with pytest.raises(UsageError, match='lid.176 knows no language "english"'):
         Language(path, keep=("english",))

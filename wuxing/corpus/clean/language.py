@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -51,12 +52,19 @@ class Language:
     column: ClassVar[Column] = "text"
     dialogues: ClassVar[bool] = False
 
-    def __init__(self, path: Path, keep: tuple[str, ...] | None = None, min_confidence: float = 0.5):
+    def __init__(
+        self,
+        path: Path,
+        keep: tuple[str, ...] | None = None,
+        min_confidence: float = 0.5,
+        min_confidence_of: Mapping[str, float] | None = None,
+    ):
         import fasttext
 
         self._model = fasttext.load_model(str(path))
         self.found: Counter[str] = Counter()
         self.keep, self.min_confidence = keep, min_confidence
+        self.min_confidence_of = dict(min_confidence_of or {})
         every_label = self._model.predict("a", k=1000, threshold=-1.0)[0]
         known = {label.removeprefix("__label__") for label in every_label}
         for language in set(keep or ()) - known:
@@ -76,20 +84,25 @@ class Language:
 
     def clean(self, values: pyarrow.Array, notes: Notes) -> Cleaned:
         """The column with its languages, or `wrong_language`, `unsure_language`."""
-        cleaned, languages, probabilities = Cleaned(values), [], []
-        for place, text in enumerate(values.to_pylist()):
-            language, probability = self.identify(text)
-            languages.append(language)
-            probabilities.append(probability)
-            self.found[language] += 1
-            if self.keep is not None and language not in self.keep:
+        import numpy as np
+        import pyarrow.compute as pc
+
+        openings = pc.utf8_slice_codeunits(values, 0, READ_CHARACTERS).to_pylist()
+        found = [self.identify(text) for text in openings]
+        self.found.update(language for language, _ in found)
+        cleaned = Cleaned(values)
+        cleaned.notes = {"language": [f[0] for f in found], "language_confidence": [f[1] for f in found]}
+        cleaned.measures = {"language_confidence": np.array([f[1] for f in found], np.float64)}
+        if self.keep is None:
+            return cleaned
+        for place, (language, probability) in enumerate(found):
+            if language not in self.keep:
                 cleaned.dropped[place] = Drop("wrong_language", f"{language} {probability:.2f}")
-            elif self.keep is not None and probability < self.min_confidence:
+            elif probability < self.min_confidence_of.get(language, self.min_confidence):
                 cleaned.dropped[place] = Drop("unsure_language", f"{language} {probability:.2f}")
-        cleaned.notes = {"language": languages, "language_confidence": probabilities}
         return cleaned
 
 
 def build(config: LanguageConfig, context: Context, fitted: Path | None = None) -> Language:
     """The step for a recipe."""
-    return Language(model_path(context), config.keep, config.min_confidence)
+    return Language(model_path(context), config.keep, config.min_confidence, config.min_confidence_of)
