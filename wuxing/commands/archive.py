@@ -262,7 +262,7 @@ def _traces(store: Store, record_id: str) -> list[dict[str, Any]]:
     except UsageError:
         known = set()  # an id such as "articles:12" is no reference, and so can only be a record's
     ledger, traces = Ledger(store), []
-    for artifact in (artifact for artifact in store.all() if artifact.kind in ("corpus", "task")):
+    for artifact in (artifact for artifact in store.all() if artifact.kind in ("corpus", "task", "augmentation")):
         trace = trace_record(artifact.path, record_id)
         if trace:
             used = ledger.descendants(artifact.id) if trace.split else []

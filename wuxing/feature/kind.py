@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -10,7 +11,7 @@ from wuxing.core.context import Context
 from wuxing.core.error import WuxingError
 from wuxing.core.record import Fates
 from wuxing.core.step import Draft, Parent, StepKind
-from wuxing.feature.config import FeaturesConfig, SentenceEmbedding
+from wuxing.feature.config import FeaturesConfig, SentenceEmbedding, WordSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,6 +30,7 @@ class FeaturesKind(StepKind[FeaturesConfig]):
     kind: ClassVar[str] = "features"
     Config = FeaturesConfig
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "scipy", "pillow", "soxr", "torch")
+    volatile: ClassVar[tuple[str, ...]] = ("probe.json",)
     required: ClassVar[tuple[str, ...]] = (
         "fates_sum",
         "finite",
@@ -44,9 +46,13 @@ class FeaturesKind(StepKind[FeaturesConfig]):
         return {"data": Parent(config.data, ("corpus", "task", "augmentation"), MEMBERS)}
 
     def inputs(self, config: FeaturesConfig, context: Context) -> Mapping[str, str]:
-        """Digests of encoders that lie in local directories."""
+        """Digests of encoders that lie in local directories, versions of libraries that only some transforms use."""
         digests: dict[str, str] = {}
         for label, choice in zip(config.labels, config.transforms, strict=True):
+            if isinstance(choice.settings, WordSettings) and choice.settings.words == "rjieba":
+                digests["library rjieba"] = _version_of_rjieba()
+            if isinstance(choice.settings, SentenceEmbedding):
+                digests["library transformers"] = importlib.metadata.version("transformers")
             if isinstance(choice.settings, SentenceEmbedding) and choice.settings.directory is not None:
                 from wuxing.feature.sentence import digest_of_encoder
 
@@ -89,6 +95,13 @@ class FeaturesKind(StepKind[FeaturesConfig]):
         draft.summary.update(_summary(transform, draft, fates, found))
         if found is not None:
             write_json(draft.file("probe.json"), found.to_json() | {"telling": found.telling})
+
+
+def _version_of_rjieba() -> str:
+    try:
+        return importlib.metadata.version("rjieba")
+    except importlib.metadata.PackageNotFoundError as error:
+        raise WuxingError("words: rjieba needs the library rjieba", "pip install 'wuxing[chinese]'") from error
 
 
 def _apply(config: FeaturesConfig, data: Path, draft: Draft, transform: Transform, context: Context) -> Fates:
