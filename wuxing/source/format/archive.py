@@ -95,6 +95,8 @@ def _of_tar(stream: BinaryIO) -> Iterator[tuple[str, Member | Drop]]:
             file = archive.extractfile(entry)
             assert file is not None
             yield name, Member(name, entry.size, _Forward(file, entry.size))
+    while stream.read(1 << 16):  # to its end, where what packs the archive says whether it was whole
+        pass
 
 
 class _Forward:

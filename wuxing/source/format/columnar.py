@@ -117,10 +117,36 @@ def _batches(
         return
     if not head:
         return
-    batches = pa.ipc.open_stream(stream)
+    watched = _Ending(stream)
+    batches = pa.ipc.open_stream(watched)
     names = class_names(batches.schema)
     for batch in batches:
         yield batch, names
+    if not watched.last.endswith(bytes(4)):
+        raise ValueError("no mark of its end: it may have been cut short")
+
+
+class _Ending:
+    """Remembers the last bytes read: Arrow takes a stream that was cut between two batches for a whole one."""
+
+    closed = False
+
+    def __init__(self, stream: BinaryIO):
+        self._stream, self.last = stream, b""
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return False
+
+    def read(self, count: int = -1) -> bytes:
+        data = self._stream.read(count)
+        self.last = (self.last + data[-8:])[-8:]
+        return data
+
+    def close(self) -> None:
+        self.closed = True
 
 
 def _seekable(stream: BinaryIO, source: SourceConfig) -> Any:

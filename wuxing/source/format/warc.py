@@ -37,8 +37,11 @@ def read_warc(stream: BinaryIO, source: SourceConfig) -> Iterator[Value]:
         pieces = _gzip_members(stream, source)
     else:
         pieces = _plainly(unpacked(stream, Budget(0, source.limits))[1])
-    for number, record in enumerate(_Records(pieces, source.limits.document_bytes)):
+    records = _Records(pieces, source.limits.document_bytes)
+    for number, record in enumerate(records):
         yield number, record if isinstance(record, Drop) else _value(record, source)
+    if not records.begun:
+        yield 0, Drop("empty_file", "0 bytes")
 
 
 def _plainly(stream: BinaryIO) -> Iterator[bytes | Drop]:
@@ -107,12 +110,15 @@ class _Records:
         self._held = bytearray()
         self._gap: Drop | None = None
         self._ended = False
+        self.begun = False
+        """Whether there was anything."""
 
     def _more(self) -> bool:
         """Read on; False at the end, or at a gap, which then stands in `_gap`."""
         if self._ended or self._gap:
             return False
         piece = next(self._pieces, None)
+        self.begun = self.begun or piece is not None
         if piece is None:
             self._ended = True
         elif isinstance(piece, Drop):
@@ -189,6 +195,10 @@ class _Records:
         self._held.clear()
         return reason
 
+    def _junk(self, why: str) -> Drop:
+        self._held.clear()
+        return Drop("broken_record", why)
+
     def _resync(self, why: str) -> Drop:
         """Go to where the next record seems to begin."""
         at = 1
@@ -197,10 +207,8 @@ class _Records:
             del self._held[1:at]
             at = 1
             if not self._more():
-                self._held.clear()
-                break
-        if found:
-            del self._held[: found.start()]
+                return self._cut() if self._gap else self._junk(why)
+        del self._held[: found.start()]
         return Drop("broken_record", why)
 
 
