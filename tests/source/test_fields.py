@@ -22,6 +22,14 @@ def mapped(value: dict[str, Any], **settings: Any) -> Record | Drop:
 QUESTION = [{"role": "user", "content": "How?"}, {"role": "assistant", "content": "So."}]
 
 
+def test_a_list_of_texts_becomes_lines_where_asked() -> None:
+    verses = {"fields": {"text": "{title}\n\n{verses[]}"}}
+    made = mapped({"title": "T", "verses": ["a", "b"]}, **verses)
+    assert isinstance(made, Record) and made.text == "T\n\na\nb"
+    assert mapped({"title": "T", "verses": ["a", 1]}, **verses) == Drop("no_text_in_field", "verses[] holds a list")
+    assert isinstance(lacking := mapped({"title": "T"}, **verses), Drop) and lacking.reason == "missing_field"
+
+
 @pytest.mark.parametrize(
     "row",
     [

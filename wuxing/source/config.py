@@ -65,7 +65,7 @@ class Fields(Config):
     """
 
     text: str | None = None
-    """The text of a document."""
+    """The text of a document; `"{verses[]}"` joins a list of texts, one a line."""
     messages: str | None = None
     """The field with a dialogue: OpenAI messages, ShareGPT turns, or a list of texts that alternate user, assistant."""
     prompt: str | None = None

@@ -249,8 +249,10 @@ class Mapper:
         return "".join(parts).strip()
 
     def _text(self, value: Mapping[str, Any], name: str) -> str | Drop | _Missing:
-        """A field that is one value, as text; a list or bytes would only look like text."""
-        found = self._value(value, name)
+        """A field that is one value, as text; a list would only look like text, unless `name[]` asks for its lines."""
+        found = self._value(value, name.removesuffix("[]"))
+        if name.endswith("[]") and isinstance(found, list) and all(isinstance(line, str) for line in found):
+            return "\n".join(found)
         if isinstance(found, list | Mapping | bytes):
             return Drop("no_text_in_field", f"{name} holds a {type(found).__name__}")
         return found if isinstance(found, _Missing) else _text(found)
