@@ -47,6 +47,21 @@ class SplitConfig(Config):
     """Share for the final word."""
 
 
+class CardConfig(Config):
+    """What only a person can say of a corpus; the data card and the report print it."""
+
+    about: str | None = None
+    """What the data are, and why they were collected."""
+    uses: str | None = None
+    """What they are meant for, and what not."""
+    limits: str | None = None
+    """Known gaps, biases and risks."""
+    contact: str | None = None
+    """Who answers questions."""
+    citation: str | None = None
+    """How to cite them."""
+
+
 class CorpusConfig(StepConfig):
     """Read sources, clean them, drop duplicates, split; every raw record ends with exactly one fate."""
 
@@ -58,6 +73,8 @@ class CorpusConfig(StepConfig):
     """Which duplicates go."""
     split: SplitConfig
     """What is held out."""
+    card: CardConfig = CardConfig()
+    """What a person says of the corpus."""
     dropped_samples: int = Field(default=20, ge=0)
     """Records per fate that `dropped.parquet` keeps, and per step that `changed.parquet` keeps, to look at."""
     workers: int | None = plumbing(None, ge=1)
