@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "validation", "test")
 ROWS_PER_GROUP = 8192
-BYTES_PER_GROUP = 64 << 20
+BYTES_PER_GROUP = 16 << 20
 """Of text, images and sounds: a row group of long books or pictures has fewer rows."""
 PLAIN_FIELDS = tuple(field.name for field in fields(Record) if field.name != "meta")
 """Fields of a record that are columns as they are."""

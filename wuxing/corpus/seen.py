@@ -205,7 +205,7 @@ def batches(directory: Path, split: str, columns: list[str] | None = None) -> It
     """The rows of a split, some at a time."""
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(split_path(directory, split)) as file:
+    with pq.ParquetFile(split_path(directory, split), pre_buffer=False) as file:  # or it reads ahead to the end
         yield from file.iter_batches(ROWS_AT_ONCE, columns=columns, use_threads=False)
 
 

@@ -22,7 +22,7 @@ from wuxing.core.error import WuxingError
 from wuxing.corpus.config import CorpusConfig
 from wuxing.corpus.engine.cache import ShardCache
 from wuxing.corpus.engine.shard import ShardFile
-from wuxing.corpus.engine.worker import Task, Worker
+from wuxing.corpus.engine.worker import Task, Worker, give_memory_back
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ def _start(setup: Setup, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
     _setup = setup
+    give_memory_back()
     _worker = Worker(setup.config, setup.fitted, Context(home=setup.home, cache=setup.cache))
 
 

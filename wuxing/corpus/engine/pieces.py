@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pyarrow
     from numpy.typing import NDArray
 
-OPEN_BYTES = 32 << 20
+OPEN_BYTES = 12 << 20
 """Shards that are held in memory at once while their rows are put into order."""
 OPEN_FILES = 200
 

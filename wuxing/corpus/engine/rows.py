@@ -168,7 +168,7 @@ class Reader:
         import pyarrow.parquet as pq
 
         try:
-            file = pq.ParquetFile(part.blob.path)
+            file = pq.ParquetFile(part.blob.path, pre_buffer=False)
         except (pa.ArrowException, ValueError, OSError):
             return None
         names = file.schema_arrow.names
