@@ -23,7 +23,7 @@ from wuxing.core.record import Drop
 from wuxing.source.blob import FileBlob, RefusedBlob
 from wuxing.source.config import SourceConfig
 from wuxing.source.format import formats_of, parts_of
-from wuxing.source.row import Origin, short
+from wuxing.source.row import Origin, numbered, short
 
 ABOUT_THE_DATA = ("dataset_info.json", "dataset_dict.json", "state.json", "dataset_infos.json")
 """Files that Hugging Face's libraries write beside Arrow and Parquet files: about the data, not data."""
@@ -119,8 +119,7 @@ def _uniquely(found: Iterable[Found], root: Path) -> list[Found]:
     files = []
     for file in sorted(found, key=lambda file: os.fsencode(file.path)):
         seen[file.name] += 1
-        name = file.name if seen[file.name] == 1 else f"{file.name}~{seen[file.name]}"
-        files.append(Found(name, file.path, file.state, file.reason))
+        files.append(Found(numbered(file.name, seen[file.name]), file.path, file.state, file.reason))
     return sorted(files, key=lambda file: file.name)
 
 

@@ -16,6 +16,15 @@ def short(error: BaseException) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
+def numbered(name: str, count: int) -> str:
+    """A file's name that differs from those of `count - 1` files before it with the same one: `d/a~2.jsonl.gz`."""
+    if count == 1:
+        return name
+    directory, slash, last = name.rpartition("/")
+    stem, dot, suffixes = last.partition(".")
+    return f"{directory}{slash}{stem}~{count}{dot}{suffixes}"
+
+
 @dataclass(frozen=True)
 class Row:
     """One raw row.  `place` is stable: path inside the source, number inside the file."""

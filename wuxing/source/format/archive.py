@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, cast
 
 from wuxing.core.record import Drop
 from wuxing.source.config import SourceConfig
-from wuxing.source.row import short
+from wuxing.source.row import numbered, short
 from wuxing.source.stream import Budget, Counted
 
 BROKEN = (zipfile.BadZipFile, tarfile.TarError, RuntimeError, NotImplementedError, ValueError, UnicodeError, IndexError)
@@ -45,7 +45,7 @@ def members(stream: BinaryIO, kind: str, source: SourceConfig, budget: Budget) -
             yield "", Drop("too_many_members", f"more than {source.limits.members} files (limits.members)")
             return
         seen[name] += 1
-        shown = name if seen[name] == 1 else f"{name}~{seen[name]}"  # ids must differ
+        shown = numbered(name, seen[name])  # ids must differ
         yield (shown, member) if isinstance(member, Drop) else Member(shown, member.bytes, member.stream)
 
 
