@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,6 +17,9 @@ from torch import Tensor, nn
 
 from wuxing.model.fused import attend, gated, rms_norm, rotate
 from wuxing.model.rope import rope_tables
+
+Drop = Callable[[Tensor, int], Tensor]
+"""What a branch (B, T, D) is made of before it joins the residual stream; branches are numbered from 0."""
 
 
 class Norm(nn.Module):
@@ -83,9 +87,13 @@ class Layer(nn.Module):
         self.input_layernorm = Norm(config["hidden_size"], config["rms_norm_eps"])
         self.post_attention_layernorm = Norm(config["hidden_size"], config["rms_norm_eps"])
 
-    def forward(self, x_BTD: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None) -> Tensor:
-        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), cos, sin, mask)
-        return x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
+    def forward(
+        self, x_BTD: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, drop: Drop | None = None, number: int = 0
+    ) -> Tensor:
+        mixed_BTD = self.self_attn(self.input_layernorm(x_BTD), cos, sin, mask)
+        x_BTD = x_BTD + (mixed_BTD if drop is None else drop(mixed_BTD, 2 * number))
+        fed_BTD = self.mlp(self.post_attention_layernorm(x_BTD))
+        return x_BTD + (fed_BTD if drop is None else drop(fed_BTD, 2 * number + 1))
 
 
 class Body(nn.Module):
@@ -97,10 +105,12 @@ class Body(nn.Module):
         self.layers = nn.ModuleList(Layer(config) for _ in range(config["num_hidden_layers"]))
         self.norm = Norm(config["hidden_size"], config["rms_norm_eps"])
 
-    def forward(self, tokens_BT: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self, tokens_BT: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None = None, drop: Drop | None = None
+    ) -> Tensor:
         x_BTD = self.embed_tokens(tokens_BT)
-        for layer in self.layers:
-            x_BTD = layer(x_BTD, cos, sin, mask)
+        for number, layer in enumerate(self.layers):
+            x_BTD = layer(x_BTD, cos, sin, mask, drop, number)
         return self.norm(x_BTD)
 
 
@@ -114,6 +124,8 @@ class Network(nn.Module):
         super().__init__()
         self.config = config
         self.model = Body(config)
+        self.drop: Drop | None = None
+        """What the branches of the blocks lose while it learns; set by a trainer for one piece."""
         if not config["tie_word_embeddings"]:
             self.lm_head = nn.Linear(config["hidden_size"], config["vocab_size"], bias=False)
         cos, sin = rope_tables(config)
@@ -158,7 +170,7 @@ class Network(nn.Module):
         mask = (
             None if documents_BT is None else document_mask(documents_BT, matmul_dtype(self.model.embed_tokens.weight))
         )
-        return self.model(tokens_BT, cos, sin, mask)
+        return self.model(tokens_BT, cos, sin, mask, self.drop)
 
     def forward(
         self,

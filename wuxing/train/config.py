@@ -162,6 +162,9 @@ class ModelConfig(StepConfig):
     """Early stopping, besides the budget."""
     keep: Literal["last", "best"] = "last"
     """Which weights become the model: those of the last step, or of the step that measured best."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the channels of each block's two branches that are left out while learning (Srivastava et al. 2014);
+    more keeps a model from learning small data by heart.  The masks follow from the sample alone."""
     average: float | None = Field(default=None, gt=0, lt=1)
     """Decay of an exponential moving average of the weights, which is then measured and kept; 0.999 is usual."""
     freeze: Freeze = Freeze()
@@ -217,5 +220,7 @@ class ModelConfig(StepConfig):
         for name in foreign:
             if getattr(self, name) is not None:
                 raise ValueError(f"{name} and objective {word} contradict each other: take one of them out")
+        if learns_by_reward and self.dropout:
+            raise ValueError("dropout and objective grpo contradict each other: replies are drawn without it")
         if self.rollout is not None and self.rollout.reply_tokens >= self.length_tokens:
             raise ValueError("rollout.reply_tokens leaves no room for the prompt in length_tokens")

@@ -30,6 +30,7 @@ from wuxing.train.average import Average
 from wuxing.train.budget import Start, Trial, resolve_steps, try_out
 from wuxing.train.checkpoint import Checkpoints
 from wuxing.train.config import ModelConfig
+from wuxing.train.dropout import Dropout
 from wuxing.train.evidence import judge
 from wuxing.train.freeze import check_names
 from wuxing.train.law import learning_rate
@@ -122,11 +123,11 @@ def _decide(setting: Setting, threads: int) -> Start:
         parts.network.model.compile()
     trial: Trial | None = None
     if config.budget.minutes is not None or (config.compile == "auto" and setting.device.type == "cuda"):
-        trial = try_out(_trainer(config, parts, rate, 10**6, precision), parts.validate)
+        trial = try_out(_trainer(setting, parts, rate, 10**6, precision), parts.validate)
     if config.compile == "auto" and setting.device.type == "cuda" and trial is not None:
         eager, parts = trial, _assemble(setting, precision, None)
         parts.network.model.compile()
-        trial = try_out(_trainer(config, parts, rate, 10**6, precision), parts.validate)
+        trial = try_out(_trainer(setting, parts, rate, 10**6, precision), parts.validate)
         compiled = trial.step_seconds < 0.97 * eager.step_seconds
         trial = trial if compiled else eager
     spent = time.monotonic() - setting.began
@@ -176,7 +177,7 @@ def begin(setting: Setting, start: Start, watch: Watch) -> Run:
         parts.network.model.compile()
     rate = config.optimizer.learning_rate or learning_rate(config, _width(parts.network), parts.step_positions)
     return Run(
-        trainer=_trainer(config, parts, rate, start.steps, precision),
+        trainer=_trainer(setting, parts, rate, start.steps, precision),
         validate=parts.validate,
         checkpoints=Checkpoints(draft.path / "checkpoints", config.keep_checkpoints),
         directory=draft.path,
@@ -196,9 +197,10 @@ def _assemble(setting: Setting, precision: torch.dtype, rollouts: Any) -> Parts:
     return assemble(setting.config, setting.parents, setting.draft.seed, setting.device, precision, rollouts)
 
 
-def _trainer(config: ModelConfig, parts: Parts, rate: float, steps: int, precision: torch.dtype) -> Trainer:
+def _trainer(setting: Setting, parts: Parts, rate: float, steps: int, precision: torch.dtype) -> Trainer:
     from wuxing.train.optimizer import Optimizer
 
+    config = setting.config
     optimizer = Optimizer(parts.network, config.optimizer, rate)
     return Trainer(
         network=parts.network,
@@ -209,6 +211,7 @@ def _trainer(config: ModelConfig, parts: Parts, rate: float, steps: int, precisi
         steps=steps,
         precision=precision,
         clip=config.optimizer.clip,
+        dropout=Dropout(config.dropout, setting.draft.seed) if config.dropout else None,
         freeze=config.freeze,
         guard=config.guard,
         average=Average(config.average) if config.average is not None else None,

@@ -21,6 +21,7 @@ from wuxing.data.batch import Batch, BatchSource
 from wuxing.model.network import Network
 from wuxing.objective.objective import Objective
 from wuxing.train.average import Average, swapped
+from wuxing.train.dropout import Dropout, dropped
 from wuxing.train.freeze import Freeze, learning
 from wuxing.train.guard import WINDOW, Guard, is_spike, level
 from wuxing.train.optimizer import Optimizer
@@ -69,6 +70,7 @@ class Trainer:
     freeze: Freeze = field(default_factory=Freeze)
     guard: Guard = field(default_factory=Guard)
     average: Average | None = None
+    dropout: Dropout | None = None
     done: int = 0
     """Steps finished."""
     positions: int = 0
@@ -140,7 +142,7 @@ class Trainer:
         for piece, taught in zip(pieces, counts, strict=True):
             if not taught:
                 continue
-            with self.autocast():
+            with self.autocast(), dropped(self.network, self.dropout, self.done, piece.sample_ids):
                 loss = self.objective(self.network, piece)
             (loss.sum / count).backward()
             total += loss.sum.detach()
