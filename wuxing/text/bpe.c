@@ -526,11 +526,15 @@ int64_t bpe_add(Counter *counter, const Counter *from)
  * the trainer of the library `tokenizers`, so that the merges are the same, also where it is peculiar: occurrences
  * that arise anew wait in an entry of their own, and counts of merged pairs are not taken back. */
 
-typedef struct { uint64_t pair; int64_t count; uint32_t *where; int64_t size, room; } Pair;
+/* pending: the place + 1 of its list in `fresh` while that grows. */
+typedef struct { uint64_t pair; int64_t count; uint32_t pending; } Pair;
 
 typedef struct { Pair *slots; int64_t mask, used; } Pairs;
 
-typedef struct { int64_t count; uint64_t pair; uint32_t *where; int64_t size; int owned; } Task;
+/* Words that a pair has got. */
+typedef struct { uint64_t pair; uint32_t *where; int64_t size, room; } List;
+
+typedef struct { int64_t count; uint64_t pair; uint32_t *where; uint32_t size, owned; } Task;
 
 /* A word: where its symbols begin, how often it occurs, how many symbols it has by now. */
 typedef struct { int64_t start, count; uint32_t size; } Counted;
@@ -541,7 +545,7 @@ typedef struct {
     Pairs pairs;
     Task *tasks; /* heap, most frequent first */
     int64_t waiting, room;
-    uint64_t *touched;
+    List *fresh;
     int64_t touches, touch_room;
     uint32_t *first; /* the words of each pair at the start, all in a row */
     Words spelled; /* value: id */
@@ -561,7 +565,7 @@ static int pairs_open(Pairs *pairs, int64_t slots)
 {
     *pairs = (Pairs){malloc((size_t)slots * sizeof(Pair)), slots - 1, 0};
     if (!pairs->slots) return 0;
-    for (int64_t n = 0; n < slots; n++) pairs->slots[n] = (Pair){NO_PAIR, 0, NULL, 0, 0};
+    for (int64_t n = 0; n < slots; n++) pairs->slots[n] = (Pair){NO_PAIR, 0, 0};
     return 1;
 }
 
@@ -570,7 +574,7 @@ static Pair *pair_put(Pairs *pairs, uint64_t pair)
 {
     Pair *slot = pair_at(pairs, pair);
     if (slot->pair == pair) return slot;
-    if (pairs->used * 2 > pairs->mask) {
+    if (pairs->used * 4 > pairs->mask * 3) {
         Pairs wide;
         if (!pairs_open(&wide, (pairs->mask + 1) * 2)) return NULL;
         for (int64_t n = 0; n <= pairs->mask; n++)
@@ -580,7 +584,7 @@ static Pair *pair_put(Pairs *pairs, uint64_t pair)
         *pairs = wide;
         slot = pair_at(pairs, pair);
     }
-    *slot = (Pair){pair, 0, NULL, 0, 0};
+    *slot = (Pair){pair, 0, 0};
     pairs->used++;
     return slot;
 }
@@ -593,7 +597,7 @@ static inline int before_task(const Task *one, const Task *two)
 static int task_push(Learner *learner, Task task)
 {
     if (learner->waiting == learner->room) {
-        int64_t room = learner->room * 2 + 1024;
+        int64_t room = learner->room + learner->room / 2 + 1024;
         Task *wide = realloc(learner->tasks, (size_t)room * sizeof(Task));
         if (!wide) return 0;
         learner->tasks = wide;
@@ -637,6 +641,39 @@ static int read_words(Learner *learner, const Words *table, const uint32_t *byte
     return n == words && words < NONE;
 }
 
+/* The list of a pair that grows in this merge, begun when there is none; NULL without memory. */
+static List *list_of(Learner *learner, Pair *slot)
+{
+    if (slot->pending) return learner->fresh + slot->pending - 1;
+    if (learner->touches == learner->touch_room) {
+        int64_t room = learner->touch_room * 2 + 1024;
+        List *wide = realloc(learner->fresh, (size_t)room * sizeof(List));
+        if (!wide) return NULL;
+        learner->fresh = wide;
+        learner->touch_room = room;
+    }
+    learner->fresh[learner->touches] = (List){slot->pair, NULL, 0, 0};
+    slot->pending = (uint32_t)++learner->touches;
+    return learner->fresh + slot->pending - 1;
+}
+
+/* Queue all lists that have grown; `owned`: each is a piece of memory of its own. */
+static int queue_lists(Learner *learner, uint32_t owned)
+{
+    for (int64_t n = 0; n < learner->touches; n++) {
+        List *list = learner->fresh + n;
+        Pair *slot = pair_at(&learner->pairs, list->pair);
+        slot->pending = 0;
+        if (slot->count > 0) {
+            if (!task_push(learner, (Task){slot->count, list->pair, list->where, (uint32_t)list->size, owned})) return 0;
+        } else if (owned) {
+            free(list->where);
+        }
+    }
+    learner->touches = 0;
+    return 1;
+}
+
 /* Count all pairs of the words, and list for each of them the words that have it. */
 static int read_pairs(Learner *learner, int64_t words)
 {
@@ -646,32 +683,23 @@ static int read_pairs(Learner *learner, int64_t words)
             const uint32_t *symbols = learner->symbols + learner->words[word].start;
             for (uint32_t i = 0; i + 1 < learner->words[word].size; i++) {
                 Pair *slot = pair_put(&learner->pairs, (uint64_t)symbols[i] << 32 | symbols[i + 1]);
-                if (!slot) return 0;
-                if (!pass) { slot->count += learner->words[word].count; slot->room++; continue; }
-                if (!slot->size || slot->where[slot->size - 1] != (uint32_t)word) slot->where[slot->size++] = (uint32_t)word;
+                List *list = slot ? list_of(learner, slot) : NULL;
+                if (!list) return 0;
+                if (!pass) { slot->count += learner->words[word].count; list->room++; continue; }
+                if (!list->size || list->where[list->size - 1] != (uint32_t)word) list->where[list->size++] = (uint32_t)word;
             }
         }
         if (pass) break;
-        for (int64_t n = 0; n <= learner->pairs.mask; n++)
-            if (learner->pairs.slots[n].pair != NO_PAIR) total += learner->pairs.slots[n].room;
+        for (int64_t n = 0; n < learner->touches; n++) total += learner->fresh[n].room;
         learner->first = malloc((size_t)(total + 1) * 4);
         if (!learner->first) return 0;
         total = 0;
-        for (int64_t n = 0; n <= learner->pairs.mask; n++) {
-            Pair *slot = learner->pairs.slots + n;
-            if (slot->pair == NO_PAIR) continue;
-            slot->where = learner->first + total;
-            total += slot->room;
+        for (int64_t n = 0; n < learner->touches; n++) {
+            learner->fresh[n].where = learner->first + total;
+            total += learner->fresh[n].room;
         }
     }
-    for (int64_t n = 0; n <= learner->pairs.mask; n++) {
-        Pair *slot = learner->pairs.slots + n;
-        if (slot->pair == NO_PAIR) continue;
-        if (slot->count > 0 && !task_push(learner, (Task){slot->count, slot->pair, slot->where, slot->size, 0})) return 0;
-        slot->where = NULL;
-        slot->size = slot->room = 0;
-    }
-    return 1;
+    return queue_lists(learner, 0);
 }
 
 /* One pair occurs `change` times more, in `word` when that is new. */
@@ -680,25 +708,18 @@ static int note(Learner *learner, uint32_t left, uint32_t right, int64_t change,
     Pair *slot = pair_put(&learner->pairs, (uint64_t)left << 32 | right);
     if (!slot) return 0;
     slot->count += change;
-    if (change < 0 || (slot->size && slot->where[slot->size - 1] == word)) return 1;
-    if (!slot->size) {
-        if (learner->touches == learner->touch_room) {
-            int64_t room = learner->touch_room * 2 + 1024;
-            uint64_t *wide = realloc(learner->touched, (size_t)room * 8);
-            if (!wide) return 0;
-            learner->touched = wide;
-            learner->touch_room = room;
-        }
-        learner->touched[learner->touches++] = slot->pair;
-    }
-    if (slot->size == slot->room) {
-        int64_t room = slot->room * 2 + 4;
-        uint32_t *wide = realloc(slot->where, (size_t)room * 4);
+    if (change < 0) return 1;
+    List *list = list_of(learner, slot);
+    if (!list) return 0;
+    if (list->size && list->where[list->size - 1] == word) return 1;
+    if (list->size == list->room) {
+        int64_t room = list->room * 2 + 2;
+        uint32_t *wide = realloc(list->where, (size_t)room * 4);
         if (!wide) return 0;
-        slot->where = wide;
-        slot->room = room;
+        list->where = wide;
+        list->room = room;
     }
-    slot->where[slot->size++] = word;
+    list->where[list->size++] = word;
     return 1;
 }
 
@@ -767,7 +788,7 @@ static void learner_close(Learner *learner)
         if (task.owned) free(task.where);
     }
     free(learner->symbols); free(learner->words);
-    free(learner->pairs.slots); free(learner->tasks); free(learner->touched); free(learner->first);
+    free(learner->pairs.slots); free(learner->tasks); free(learner->fresh); free(learner->first);
     free(learner->spelling_at); free(learner->spelling_size);
     words_close(&learner->spelled);
 }
@@ -776,25 +797,13 @@ static void learner_close(Learner *learner)
 static int apply(Learner *learner, const Task *task, uint32_t made)
 {
     uint32_t left = (uint32_t)(task->pair >> 32), right = (uint32_t)task->pair;
-    learner->touches = 0;
     for (int64_t n = 0; n < task->size; n++) {
         /* Words lie anywhere: fetched ahead, learning took 0.6 of the time. */
         if (n + 24 < task->size) PREFETCH(learner->words + task->where[n + 24]);
         if (n + 12 < task->size) PREFETCH(learner->symbols + learner->words[task->where[n + 12]].start);
         if (!merge_in_word(learner, task->where[n], left, right, made)) return 0;
     }
-    for (int64_t n = 0; n < learner->touches; n++) {
-        Pair *slot = pair_at(&learner->pairs, learner->touched[n]);
-        Task next = {slot->count, slot->pair, slot->where, slot->size, 1};
-        slot->where = NULL;
-        slot->size = slot->room = 0;
-        if (next.count > 0) {
-            if (!task_push(learner, next)) return 0;
-        } else {
-            free(next.where);
-        }
-    }
-    return 1;
+    return queue_lists(learner, 1);
 }
 
 /* Learn merges (left, right, made) until there are `vocab_size` ids, `taken` of which are there at the start, or until
