@@ -19,41 +19,14 @@ from wuxing.corpus.config import CorpusConfig
 from wuxing.page.text import flat, visible
 from wuxing.source.row import Origin
 
-HUB_LICENSES = [
-    "apache-2.0",
-    "mit",
-    "bsd",
-    "bsd-2-clause",
-    "bsd-3-clause",
-    "cc",
-    "cc0-1.0",
-    "cc-by-2.0",
-    "cc-by-3.0",
-    "cc-by-4.0",
-    "cc-by-sa-3.0",
-    "cc-by-sa-4.0",
-    "cc-by-nc-2.0",
-    "cc-by-nc-3.0",
-    "cc-by-nc-4.0",
-    "cc-by-nc-sa-4.0",
-    "cc-by-nd-4.0",
-    "cc-by-nc-nd-4.0",
-    "gpl",
-    "gpl-2.0",
-    "gpl-3.0",
-    "lgpl-3.0",
-    "agpl-3.0",
-    "mpl-2.0",
-    "odbl",
-    "pddl",
-    "odc-by",
-    "cdla-permissive-2.0",
-    "isc",
-    "unlicense",
-    "wtfpl",
-    "zlib",
-    "ofl-1.1",
-]
+# fmt: off
+HUB_LICENSES = (
+    "apache-2.0", "mit", "bsd", "bsd-2-clause", "bsd-3-clause", "cc", "cc0-1.0", "cc-by-2.0", "cc-by-3.0",
+    "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0",
+    "cc-by-nc-sa-4.0", "cc-by-nd-4.0", "cc-by-nc-nd-4.0", "gpl", "gpl-2.0", "gpl-3.0", "lgpl-3.0", "agpl-3.0",
+    "mpl-2.0", "odbl", "pddl", "odc-by", "cdla-permissive-2.0", "isc", "unlicense", "wtfpl", "zlib", "ofl-1.1",
+)
+# fmt: on
 """Licences that the hub knows by these names; others are `other` with a name."""
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 LARGER_SIZES = ((10_000_000, "1M<n<10M"), (100_000_000, "10M<n<100M"), (1_000_000_000, "100M<n<1B"))
