@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from wuxing.core.artifact import Artifact
 from wuxing.core.context import Context
 from wuxing.core.error import WuxingError
 from wuxing.core.record import Drop, Record
-from wuxing.source import open_source, rows_in
+from wuxing.core.splits import read_records
+from wuxing.corpus.kind import CorpusKind
+from wuxing.source import rows_in
 from wuxing.source.config import SourceConfig
 from wuxing.source.fields import Mapper
 from wuxing.source.fill import settled
@@ -189,24 +193,33 @@ def table(tmp_path: Path, text: str) -> tuple[SourceConfig, Context]:
 
 def test_fills_are_learned_once_and_stated(tmp_path: Path) -> None:
     source, context = table(tmp_path, "name,age,town\na,1,X\nb,,\nc,2,Y\nd,9,X\ne,4,Y\n")
-    origin = open_source(source, context)
-    known = settled(source, origin)
-    assert origin.card["fill"] == {"age": 3, "town": "X"}
+    known, found = settled(source, context)
+    assert found == {"age": 3, "town": "X"}
     mapper = Mapper(known)
     made = [mapper.record(row) for row in rows_in(known, context)]
     assert [record.text for record in made if isinstance(record, Record)][1] == "b is 3 and X"
-    mean = source.model_copy(
-        update={
-            "fill": {"age": SourceConfig.model_validate({"files": "x", "fill": {"age": {"mode": "mean"}}}).fill["age"]}
-        }
-    )
-    assert settled(mean, origin).fill == {"age": 4}
+    mean = SourceConfig.model_validate({"files": source.files, "fill": {"age": {"mode": "mean"}}})
+    assert settled(mean, context)[1] == {"age": 4}
     source, context = table(tmp_path, "name,age,town\na,old,X\n")
     with pytest.raises(WuxingError, match='row t.csv#0 has "old" in age, which is no number'):
-        settled(source, open_source(source, context))
+        settled(source, context)
     source, context = table(tmp_path, "name,age,town\na,,X\n")
     with pytest.raises(WuxingError, match="no row has a age to fill in"):
-        settled(source, open_source(source, context))
+        settled(source, context)
+
+
+def test_a_corpus_states_what_it_filled_in(tmp_path: Path, make_step: Callable[..., Artifact]) -> None:
+    lines = "".join(f"n{n},{n if n % 2 else ''},X\n" for n in range(101))
+    source, _ = table(tmp_path, f"name,age,town\n{lines}")
+    config = {
+        "sources": [source.model_dump(mode="json", exclude_defaults=True)],
+        "split": {"validation": 0.1, "test": 0.1},
+    }
+    made = make_step(CorpusKind(), config)
+    card = json.loads((made.path / "card.json").read_text())
+    assert '"fill": {"age": 50, "town": "X"}' in json.dumps(card)
+    texts = {record.text for record in read_records(made.path, "train")}
+    assert {text for text in texts if text and " 50 " in text}
 
 
 @pytest.mark.parametrize(

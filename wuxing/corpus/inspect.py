@@ -113,10 +113,12 @@ def inspect(source: SourceConfig | Path | str, context: Context | None = None, m
     it cannot be had, scripts are counted and `notes` says so.  Raises WuxingError when the source cannot be reached.
     """
     from wuxing.source import open_source, rows_of
+    from wuxing.source.fill import settled
     from wuxing.source.format import formats_of
 
     context = context or Context()
     settings = source if isinstance(source, SourceConfig) else source_of(str(source))
+    settings, _ = settled(settings, context)
     origin = open_source(settings, context)
     seen, examined = _Seen(settings), Examined(context)
     rows = (row for part in origin.parts for row in rows_of(part, settings))

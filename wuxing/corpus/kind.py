@@ -65,12 +65,17 @@ class CorpusKind(StepKind[CorpusConfig]):
         from wuxing.corpus.evidence import examine
         from wuxing.corpus.report import write_report
         from wuxing.source import open_source
+        from wuxing.source.fill import settled
 
         _announce_kernel(config, context)
         began = self.inputs(config, context)
+        learned = [settled(source, context) for source in config.sources]
+        config = config.model_copy(update={"sources": tuple(source for source, _ in learned)})
         fitted = draft.path / "fitted"
         fit_steps(config, parents, context, fitted, draft.evidence)
         origins = [open_source(source, context) for source in config.sources]
+        for origin, (_, filled) in zip(origins, learned, strict=True):
+            origin.card.update({"fill": filled} if filled else {})
         cache = ShardCache(context.cache_directory / "shards")
         with cache.reading():
             plan, said = clean(config, origins, cache, fitted if fitted.is_dir() else None, context)

@@ -11,36 +11,34 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from wuxing.core.context import Context
 from wuxing.core.error import WuxingError
 from wuxing.source.config import SourceConfig
 from wuxing.source.fields import field_of
 from wuxing.source.format_config import Fill
-from wuxing.source.row import Origin
 
 MOST_DIFFERENT = 1_000_000
 """Different values that are counted for `most_frequent`."""
 
 
-def settled(source: SourceConfig, origin: Origin) -> SourceConfig:
-    """The source with constants in place of `{mode: ...}`; they are noted in `origin.card["fill"]`.
+def settled(source: SourceConfig, context: Context) -> tuple[SourceConfig, dict[str, Any]]:
+    """The source with constants in place of `{mode: ...}`, and these constants, for the card.
 
     Raises WuxingError where no row has a value, or a mean is asked of what is no number.
     """
     modes = {name: fill.mode for name, fill in source.fill.items() if isinstance(fill, Fill)}
     if not modes:
-        return source
-    from wuxing.source import rows_of
+        return source, {}
+    from wuxing.source import rows_in
 
     numbers: dict[str, list[float]] = {name: [] for name, mode in modes.items() if mode != "most_frequent"}
     counts: dict[str, Counter[str]] = {name: Counter() for name, mode in modes.items() if mode == "most_frequent"}
-    for part in origin.parts:
-        for row in rows_of(part, source):
-            if isinstance(row.value, Mapping):
-                for name in modes:
-                    _note(name, row.place, field_of(row.value, name), numbers, counts, source)
+    for row in rows_in(source, context):
+        if isinstance(row.value, Mapping):
+            for name in modes:
+                _note(name, row.place, field_of(row.value, name), numbers, counts, source)
     found = {name: _value(name, mode, numbers, counts, source) for name, mode in modes.items()}
-    origin.card["fill"] = found
-    return source.model_copy(update={"fill": {**source.fill, **found}})
+    return source.model_copy(update={"fill": {**source.fill, **found}}), found
 
 
 def _note(

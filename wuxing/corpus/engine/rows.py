@@ -112,7 +112,7 @@ class Reader:
                 raw: bytes = stream.read() if part.stop is None else stream.read(part.stop - part.start)
         except OSError:
             return None
-        return None if raw.startswith(_NOT_PLAIN) else raw
+        return None if not raw or raw.startswith(_NOT_PLAIN) else raw
 
     def _json(self, part: Part, raw: bytes, builder: _Builder) -> Iterator[Chunk]:
         import orjson
