@@ -91,7 +91,7 @@ def notes(count: int) -> list[dict[str, Any]]:
     syllables = [a + b for a in "bdgklmnprst" for b in "aeiou"]
 
     def text() -> str:
-        words = ["".join(state.choice(syllables) for _ in range(3)) for _ in range(40)]
+        words = ["".join(state.choice(syllables) for _ in range(3)) for _ in range(60)]
         return f"The {' '.join(words)} were seen, and that is what it was."
 
     return [{"text": text(), "label": f"l{n % 2}"} for n in range(count)]
