@@ -43,6 +43,7 @@ _USUAL: tuple[tuple[tuple[str, ...], Fields], ...] = (
     (("title", "text", "label"), Fields(text="{title}\n\n{text}", label="label")),
     (("title", "text"), Fields(text="{title}\n\n{text}")),
     (("text", "label"), Fields(text="text", label="label")),
+    (("text", "programming_language"), Fields(text="text", meta=("path", "programming_language"))),
     (("text",), Fields(text="text")),
     (("content",), Fields(text="content")),
     (("value",), Fields(messages="value")),
