@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import tarfile
 from collections import Counter
 from pathlib import Path
@@ -77,6 +78,7 @@ def test_private_data_are_replaced_by_their_kind(text: str, redacted: str) -> No
         "666-12-3456 and 123-45-67890 are no such numbers, ISSN 2049-3630",
         "川A队和京广铁路, 京ABCDEF",
         "from -922337203685477.5808 to +922337203685477.5807",
+        "Message-Id: <20020720190317.F23917@localhost> is a time of day, though Luhn's digit fits",
         "task-abcdefghijklmnopqrstuvwxyz",
     ],
 )
@@ -129,17 +131,56 @@ def test_the_text_kept_beside_a_record_is_redacted_too() -> None:
     assert cleaned.meta == {"author": "<mail>", "year": 1999}
 
 
-def test_nothing_is_left_in_a_thousand_real_mails(data_directory: Path) -> None:
-    privacy, before, after, texts = Privacy(), Counter[str](), Counter[str](), 0
+@pytest.fixture(scope="module")
+def mails(data_directory: Path) -> list[str]:
+    """Raw mails, with their headers."""
+    texts = []
     with tarfile.open(data_directory / "messy" / "mails.tar.gz") as archive:
         for entry in archive:
             stream = archive.extractfile(entry)
-            if stream is None or not isinstance(text := decode(io.BytesIO(stream.read()).getvalue()), str):
-                continue
-            texts += 1
-            before += private_findings(text)
-            after += private_findings(privacy.change(text))
-    assert texts > 1100
-    assert before["mail"] > 10_000
-    assert before["ip"] > 1000
-    assert after == Counter()
+            if stream is not None and isinstance(text := decode(io.BytesIO(stream.read()).getvalue()), str):
+                texts.append(text)
+    return texts
+
+
+@pytest.fixture(scope="module")
+def redaction(mails: list[str]) -> tuple[Counter[str], list[str]]:
+    """What redaction counts in the mails, and what it makes of them."""
+    privacy = Privacy()
+    cleaned = privacy.clean(pa.array(mails), {}).values.to_pylist()
+    return privacy.found, cleaned
+
+
+def test_nothing_is_left_in_a_thousand_real_mails(mails: list[str], redaction: tuple[Counter[str], list[str]]) -> None:
+    found, cleaned = redaction
+    assert len(mails) > 1100
+    before = sum((private_findings(text) for text in mails[::4]), Counter[str]())
+    assert before["mail"] > 3000
+    assert before["ip"] > 500
+    assert sum((private_findings(text) for text in cleaned), Counter[str]()) == Counter()
+    assert set(found) == {"mail", "ip", "phone"}, "read by hand: the mails hold no number of any other kind"
+
+
+CUE = re.compile(
+    r"(?i)\b(?:tel|telephone|phone|ph|fax|mobile|cell|call(?: us)?(?: at)?)\b[^\n\d+(]{0,15}([+(]?\d[\d ().-]{6,18}\d)"
+)
+
+
+def test_precision_and_recall_of_telephone_numbers(mails: list[str], redaction: tuple[Counter[str], list[str]]) -> None:
+    """Truth for recall: what stands behind a word like "Tel."; for precision: no telephone number is part of an id.
+
+    Of 175 numbers found all were read; the one that is none stands behind "SMTP id".  National numbers of other
+    countries, written without a plus, are what is missed.
+    """
+    found, cleaned = redaction
+    cued = [
+        match[1]
+        for text in mails
+        for match in CUE.finditer(text)
+        if 9 <= sum(map(str.isdigit, match[1])) <= 13 and "-0" not in match[1][4:]
+    ]
+    taken = [number for number in cued if "<phone>" in Privacy().change(f"at {number} x")]
+    assert len(cued) > 60
+    assert len(taken) / len(cued) >= 0.8
+    wrong = [line for text in cleaned for line in text.splitlines() if "<phone>" in line and "SMTP id" in line]
+    assert len(wrong) / found["phone"] <= 0.02

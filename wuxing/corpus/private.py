@@ -167,7 +167,17 @@ def _luhn(number: str) -> bool:
     values = [int(digit) for digit in number]
     for place in range(len(values) - 2, -1, -2):
         values[place] = sum(divmod(2 * values[place], 10))
-    return len(set(number)) > 1 and number[0] in "23456" and sum(values) % 10 == 0
+    return len(set(number)) > 1 and sum(values) % 10 == 0
+
+
+def _is_of_a_network(number: str) -> bool:
+    size, two, four = len(number), int(number[:2]), int(number[:4])
+    visa = number[0] == "4" and size in (13, 16, 19)
+    diners, express = two in (30, 36, 38, 39) and size == 14, two in (34, 37) and size == 15
+    jcb = two == 35 and size == 16
+    mastercard = size == 16 and (51 <= two <= 55 or 2221 <= four <= 2720)
+    maestro = 16 <= size <= 19 and (two in (50, 56, 57, 58) or two in (60, 62, 63, 64, 65, 67))
+    return visa or diners or express or jcb or mastercard or maestro
 
 
 def _is_card(held: Text, groups: Groups, gaps: Gaps) -> bool:
@@ -179,7 +189,8 @@ def _is_card(held: Text, groups: Groups, gaps: Gaps) -> bool:
         shaped = sizes[:3] == [4, 4, 4] and sizes[3] <= 7 and gaps in ([" "] * 3, ["-"] * 3)
     else:
         shaped = sizes == [4, 6, 5] and number[0] == "3" and all(gap in (" ", "-") for gap in gaps)
-    return shaped and len(number) >= 13 and held.free(groups[0][0], groups[-1][1]) and _luhn(number)
+    free = shaped and len(number) >= 13 and held.free(groups[0][0], groups[-1][1])
+    return free and _is_of_a_network(number) and _luhn(number)
 
 
 def _is_identity(held: Text, first: int, end: int) -> bool:

@@ -49,10 +49,23 @@ def luhn(digits: str) -> bool:
     return total % 10 == 0
 
 
+CARD_NETWORKS: dict[int, str] = {
+    13: "4",
+    14: "30|36|38|39",
+    15: "34|37",
+    16: "4|5[0-8]|222[1-9]|22[3-9]|2[3-6]|27[01]|2720|35|6[02-57]",
+    17: "5[06-8]|6[02-57]",
+    18: "5[06-8]|6[02-57]",
+    19: "4|5[06-8]|6[02-57]",
+}
+"""How numbers of each length begin: Visa, Diners, American Express, Mastercard, JCB, UnionPay, Discover, Maestro."""
+
+
 def is_card(text: str) -> bool:
-    """13 to 19 digits of a card network's range with a fitting check digit."""
+    """A number of a card network's range and length with a fitting check digit."""
     digits = re.sub(r"\D", "", text)
-    return 13 <= len(digits) <= 19 and digits[0] in "23456" and len(set(digits)) > 1 and luhn(digits)
+    begins = CARD_NETWORKS.get(len(digits))
+    return begins is not None and re.match(begins, digits) is not None and len(set(digits)) > 1 and luhn(digits)
 
 
 def is_chinese_id(text: str) -> bool:
