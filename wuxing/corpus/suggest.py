@@ -29,7 +29,8 @@ def suggest(
     if source.license == "unknown":
         lines.append("    license: unknown   # the licence of the data (an SPDX name), if you know it")
     if reading and source.fields is None and not {"image", "audio"} & set(reading):
-        lines.append(f"    fields: {_flow(dict(reading))}")
+        # Written out they would be asked of every row; recognised, an empty one is left out.
+        lines.append(f"    # read as: {_flow(dict(reading))}; write fields: to read it otherwise")
     lines += ["clean:", *(f"  - {step}" for step in _steps(records, languages, private))]
     if records.get("documents"):
         lines.append("duplicates: {near_jaccard: 0.7}")
