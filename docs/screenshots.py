@@ -1,7 +1,8 @@
-"""Take the pictures of the chat page from a running server.
+"""Take the pictures of the docs: of the chat page from a running server, or of any page as it opens (`--plain`).
 
     wuxing serve first-model@production        # prints: Chat page, opens once: http://127.0.0.1:8000/?ticket=...
     python docs/screenshots.py "http://127.0.0.1:8000/?ticket=..." docs/images/chat.png
+    python docs/screenshots.py --plain file://$PWD/.wuxing/corpus/articles/v1/report.html docs/images/data-report.png
 
 Needs Debian's chromium and chromium-driver and the Python package selenium.
 """
@@ -64,12 +65,17 @@ def main() -> None:
     parser.add_argument("--height", type=int, default=760)
     parser.add_argument("--dark", action="store_true")
     parser.add_argument("--language", default="en", choices=("en", "zh"))
+    parser.add_argument("--plain", action="store_true", help="any page, as it opens: nothing is asked")
     parser.add_argument("--question", action="append", help=f"may be given more than once; {QUESTIONS} unless given")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as profile:
         browser = open_browser(profile, given.width, given.height, given.dark)
         try:
             browser.get(given.page)
+            if given.plain:
+                time.sleep(1)
+                browser.save_screenshot(str(given.picture))
+                return
             WebDriverWait(browser, 20).until(lambda b: "@v" in b.find_element(By.ID, "release").text)
             if given.language == "zh":
                 browser.find_element(By.ID, "language").click()

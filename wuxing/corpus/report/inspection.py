@@ -50,9 +50,9 @@ def present_inspection(found: Mapping[str, Any], words: CorpusWords) -> Report:
         ("columns", [Part(None, page.columns())]),
         ("read", [Part(None, page.records())]),
         ("records", page.contents()),
-        ("steps", page.measures()),
+        ("statistics", page.measures()),
         ("would_drop", [Part(None, page.drops())]),
-        ("samples", [Part(None, page.samples())]),
+        ("some", [Part(None, page.samples())]),
         ("suggestion", [Part(None, [Paragraph([words("suggestion.text")]), Verbatim(found["suggestion"])])]),
     ]
     made = [Section(key, words(f"section.{key}"), [part for part in parts if part.blocks]) for key, parts in sections]

@@ -29,6 +29,8 @@ TEXT: Texts = {
     "read_as": ("Read as", "读取方式"),
     "section.columns": ("Fields", "字段"),
     "section.read": ("What the rows give", "各行给出什么"),
+    "section.statistics": ("Statistics of quality and repetition", "质量与重复统计"),
+    "section.some": ("Some records", "部分记录"),
     "section.would_drop": ("What the usual steps would drop", "常用步骤会丢弃什么"),
     "section.suggestion": ("A recipe to start with", "可供起步的配方"),
     "suggestion.text": (
