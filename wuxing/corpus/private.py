@@ -286,8 +286,9 @@ def _count_accounts(held: Text) -> int:
 
 def _count_plates(held: Text) -> int:
     count = 0
-    for place, sign in enumerate(held.text):
-        if sign not in PROVINCES or held.at(place + 1) not in _PLATE - frozenset(digits):
+    for match in re.finditer(f"[{PROVINCES}]", held.text):
+        place = match.start()
+        if held.at(place + 1) not in _PLATE or held.digit(place + 1):
             continue
         first = place + 2 + (held.at(place + 2) in ("·", "•"))
         number = held.text[first : held.run(first, frozenset(ascii_letters + digits))]
