@@ -157,34 +157,30 @@ def test_an_error_of_the_writer_surfaces_at_the_next_step(tmp_path: Path) -> Non
     checkpoints.check()
 
 
-def test_a_kill_while_it_writes_leaves_the_one_before(tmp_path: Path) -> None:
-    """SIGKILL at many instants of the second save: what is found is always whole, of step 1 or of step 2."""
+def test_a_kill_while_it_writes_loses_one_save_at_most(tmp_path: Path) -> None:
+    """SIGKILL while checkpoint n is written: what is found is whole, and of step n or n - 1."""
     code = """
 import sys, torch
 from pathlib import Path
 from wuxing.train.checkpoint import Checkpoints
 checkpoints = Checkpoints(Path(sys.argv[1]))
-def save(step):
+for step in range(1, 10_000):
     w = {f"w{n}": torch.full((500_000,), float(step)) for n in range(4)}
     checkpoints.save(step, {"model": w, "optimizer": {"m": torch.full((9,), float(step))}}, {"done": step})
-save(1)
-checkpoints.wait()
-print("first", flush=True)
-for step in range(2, 10_000):
-    save(step)
+    print(step, flush=True)
 """
     random = Random(4)
-    seen = set()
     for attempt in range(5):
         directory = tmp_path / str(attempt)
-        child = subprocess.Popen([sys.executable, "-c", code, str(directory)], stdout=subprocess.PIPE)
-        assert child.stdout is not None and child.stdout.readline() == b"first\n"
-        time.sleep(random.uniform(0, 0.2))
+        child = subprocess.Popen([sys.executable, "-c", code, str(directory)], stdout=subprocess.PIPE, text=True)
+        assert child.stdout is not None
+        begun = 0
+        for _ in range(random.randint(2, 6)):
+            begun = int(child.stdout.readline())
+        time.sleep(random.uniform(0, 0.03))
         child.kill()
-        child.wait()
+        rest = child.communicate()[0].split()
         found = Checkpoints(directory).latest(pytest.fail)
-        assert found is not None
+        assert found is not None and begun - 1 <= found.step <= begun + len(rest) + 1
         for group in found.tensors.values():
             assert all(bool((tensor == found.step).all()) for tensor in group.values())
-        seen.add(found.step)
-    assert len(seen) > 1
