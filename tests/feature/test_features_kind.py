@@ -292,6 +292,19 @@ def _plain_means(directory: Path, records: list[Record]) -> np.ndarray:
     return np.array(rows)
 
 
+def test_many_classes_are_bounded(make_step: Make, data_directory: Path, tmp_path: Path) -> None:
+    """Hundreds of authors times thousands of words once took 9 GB."""
+    poems = tang(data_directory, 4000)
+    assert len({poem.label for poem in poems}) > 120
+    data = corpus_of(tmp_path / "poems", poems[1::2], poems[::2])
+    artifact = made(
+        make_step, data, [{"tf_idf": {"max_features": 30_000, "min_records": 1}}], probe={"max_records": 400}
+    )
+    probe = artifact.evidence.value("probe")
+    assert probe["classes"] == 100 and probe["classes_left_out"] > 0
+    assert 0 < probe["accuracy"]["n"] <= 400
+
+
 def test_no_labels_no_probe(make_step: Make, tmp_path: Path) -> None:
     records = [Record(str(i), "x", text=f"some words number {i % 7}") for i in range(40)]
     artifact = made(make_step, corpus_of(tmp_path / "plain", records[:30], records[30:]), ["bag_of_words"])
