@@ -12,10 +12,20 @@ from collections.abc import Callable, Iterator
 from string import ascii_letters, ascii_uppercase, digits, hexdigits
 
 PROVINCES = "京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼"
-MAY_BE_PRIVATE = (
-    r"@|::|(?:[0-9A-Fa-f]{0,4}:){6}|[0-9](?:[ .()-]{0,3}[0-9]){6}|[0-9](?:\.[0-9]{1,3}){3}|[A-Z]{2}[0-9]{2} ?[A-Z0-9]|"
-    r"PRIVATE KEY|eyJ|[spr]k[-_]|A[KS]IA|AIza|gh[pousr]_|github_pat_|xox[abprs]-|hf_|"
-    r"[" + PROVINCES + r"][A-Z][·•A-Z0-9]"
+MAY_BE_PRIVATE = "|".join(
+    (
+        "[A-Za-z0-9_.+%'À-ɏ-]@[A-Za-z0-9À-ɏ]",
+        "::[0-9A-Fa-f]|[0-9A-Fa-f]?(?::[0-9A-Fa-f]{0,4}){6}",
+        r"[0-9](?:\.[0-9]{1,3}){3}",
+        "[0-9]{13}|[0-9]{4}[ -][0-9]{4}[ -][0-9]{4}[ -][0-9]|3[0-9]{3}[ -][0-9]{6}[ -][0-9]{5}",
+        r"\+[0-9](?:[ .()-]{0,3}[0-9]){7}",
+        "1[3-9][0-9][ -]?[0-9]{4}[ -]?[0-9]{4}|0[0-9]{2,3}-[0-9]{7}",
+        r"[2-9][0-9]{2}(?:[.-]|\) ?)[2-9][0-9]{2}[ .-][0-9]{4}|[0-9]{3}-[0-9]{2}-[0-9]{4}",
+        "[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]){11}",
+        f"[{PROVINCES}][A-Z][·•]?[A-Z0-9]{{5}}",
+        "PRIVATE KEY-----|[spr]k[-_][A-Za-z0-9_-]{20}|A[KS]IA[A-Z0-9]{16}|AIza[A-Za-z0-9_-]{35}",
+        "gh[pousr]_[A-Za-z0-9]{30}|github_pat_|xox[abprs]-|hf_[A-Za-z0-9]{30}|eyJ[A-Za-z0-9_-]{8}",
+    )
 )
 """RE2: matches any text in which `private_findings` finds something."""
 _WORD = frozenset(ascii_letters + digits + "_")
