@@ -342,7 +342,13 @@ def _repeats(line: bytes, value: dict[str, Any]) -> bool:
 
     Two for each key and text; an escaped one counts besides.  True also where that cannot be told so easily.
     """
-    quotes, wanted = line.count(b'"'), 2 * _texts(value)
+    wanted = len(value)
+    for inner in value.values():
+        if type(inner) is str:
+            wanted += 1
+        elif type(inner) is dict or type(inner) is list:
+            wanted += _texts(inner)
+    quotes, wanted = line.count(b'"'), 2 * wanted
     return quotes != wanted and (b'\\\\"' in line or quotes - line.count(b'\\"') != wanted)
 
 
