@@ -322,3 +322,13 @@ def test_a_kill_at_any_instant_costs_only_what_was_not_written(site: Site, tmp_p
         process.wait()
     assert texts(f"{site.url}/a.jsonl", tmp_path) == WHOLE
     assert not list(tmp_path.rglob("part"))
+
+
+def test_a_password_in_a_recipe_is_not_repeated_to_the_user(tmp_path: Path) -> None:
+    recipe = tmp_path / "r.yaml"
+    steps = 'c: {make: corpus, sources: [{files: "https://me:hush-4711@host/x"}], split: {validation: 0.1, test: 0.1}}'
+    recipe.write_text(f"name: r\nseed: 1\nsteps:\n  {steps}\n")
+    command = [sys.executable, "-m", "wuxing", "plan", str(recipe)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2 and "no password may stand in it" in done.stderr
+    assert "hush" not in done.stdout + done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -231,6 +232,8 @@ def _describe(model: type[Any], item: dict[str, Any], value: Any, path: Location
         return f"{where}: this key is missing"
     message = str(item["msg"]).removeprefix("Value error, ")
     given = item.get("input")
+    if isinstance(given, str):
+        given = re.sub(r"(?<=://)[^/@\s]+@", "…@", given)  # a login is not repeated
     shown = f" (got {given!r})" if isinstance(given, str | int | float | bool | None) else ""
     return f"{where}: {message[0].lower() + message[1:]}{shown}"
 
