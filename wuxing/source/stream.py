@@ -112,7 +112,7 @@ def _full(stream: BinaryIO, count: int) -> bytes:
 
 
 class _Rejoined(io.RawIOBase):
-    """A stream whose first bytes were taken already."""
+    """A stream whose first bytes were taken already.  Its end does not close that stream, which is its opener's."""
 
     def __init__(self, head: bytes, stream: BinaryIO):
         self._head, self._stream = head, stream
@@ -127,11 +127,6 @@ class _Rejoined(io.RawIOBase):
         data, self._head = self._head[: len(buffer)], self._head[len(buffer) :]
         buffer[: len(data)] = data
         return len(data)
-
-    def close(self) -> None:
-        if not self.closed:
-            self._stream.close()
-        super().close()
 
 
 def unpacked(stream: BinaryIO, budget: Budget) -> tuple[str | None, BinaryIO]:

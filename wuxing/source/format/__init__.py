@@ -23,6 +23,7 @@ from wuxing.source.format.detect import format_by_content, format_of_zip
 from wuxing.source.row import Blob, Part, Row, Value, short
 from wuxing.source.stream import (
     HEAD_BYTES,
+    PIECE_BYTES,
     UNREADABLE,
     Budget,
     TooLarge,
@@ -160,6 +161,8 @@ class _File:
     def __init__(self, name: str, source: SourceConfig, budget: Budget, member: bool = False):
         self.name, self.source, self.budget, self.member = name, source, budget, member
         self.number = -1
+        self.dropped = False
+        """Whether the last row says that something is wrong."""
 
     def broken(self, error: BaseException) -> Row:
         """The row that stands for all that could not be read."""
@@ -171,8 +174,9 @@ class _File:
         """The rows of the stream, whatever it is packed with; what breaks it is the last of them."""
         try:
             kind = part.format or self._detect(stream) if not part.start else part.format
+            packing = None
             if kind != "warc":  # which is unpacked record by record
-                _, stream = unpacked(stream, self.budget)
+                packing, stream = unpacked(stream, self.budget)
             head = b"?" if part.start or part.stop is not None else b""
             if not head:
                 head, stream = head_of(stream, 512)
@@ -189,6 +193,8 @@ class _File:
                 yield Row(self.name, Drop("unknown_format", "neither its name nor its first bytes say one; set format"))
             else:
                 yield from self._values(self._read(stream, kind, part), part.first_row)
+                while packing and not self.dropped and stream.read(PIECE_BYTES):
+                    pass  # to its end, which says whether the file was whole
         except TooLarge as error:
             yield Row(f"{self.name}#0", Drop("too_large", short(error)))
         except (*UNREADABLE, *BROKEN) as error:
@@ -217,6 +223,7 @@ class _File:
         self.number = first_row - 1
         for number, value in values:
             self.number = number + first_row
+            self.dropped = isinstance(value, Drop)
             shown: Any = value if isinstance(value, dict | Drop) else {"value": value}
             yield Row(f"{self.name}#{self.number}", shown)
 
