@@ -298,7 +298,7 @@ def test_many_classes_are_bounded(make_step: Make, data_directory: Path, tmp_pat
     assert len({poem.label for poem in poems}) > 120
     data = corpus_of(tmp_path / "poems", poems[1::2], poems[::2])
     artifact = made(
-        make_step, data, [{"tf_idf": {"max_features": 30_000, "min_records": 1}}], probe={"max_records": 400}
+        make_step, data, [{"tf_idf": {"max_features": 6000, "min_records": 1}}], probe={"max_records": 400}
     )
     probe = artifact.evidence.value("probe")
     assert probe["classes"] == 100 and probe["classes_left_out"] > 0
