@@ -262,6 +262,12 @@ def test_pictures_are_refused_or_counted(vocabulary: Artifact, tmp_path: Path) -
     assert read_json(draft.path / "fates.json")["counts"]["no_text"] == 1
 
 
+def test_a_number_that_no_record_has_is_refused(vocabulary: Artifact, tmp_path: Path) -> None:
+    data = corpus(tmp_path / "c", list(texts(4)))
+    with pytest.raises(RefusedError, match='no record of .* has a number "qualty"'):
+        make(tmp_path / "t", vocabulary, data, scores=["qualty"])
+
+
 def test_a_corpus_of_another_format_is_named(tmp_path: Path) -> None:
     (tmp_path / "tokens.json").write_text(json.dumps({"splits": {"train": {}}}))
     with pytest.raises(WuxingError, match="another version of Wuxing"):

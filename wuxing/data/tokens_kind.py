@@ -81,6 +81,7 @@ class TokensKind(StepKind[TokensConfig]):
             if any(note["rejected"] for note in found)
         }
         write_json(draft.file(DESCRIPTION), _description(config, data, tokenizer, splits | worse))
+        _refuse_unknown(config, data, draft.path)
         _judge(draft, rows, splits, notes, tokenizer.vocab_size)
         totals = {key: sum(counts[key] for counts in splits.values()) for key in ("documents", "tokens", "taught")}
         reused = sum(note.get("reused", 0) for found in notes.values() for note in found)
@@ -241,6 +242,18 @@ def _refuse_silence(data: Artifact, splits: dict[str, dict[str, Any]]) -> None:
                 f"every label of {data.id} ({split}) is masked: a model could learn nothing from it",
                 "Its dialogues need a turn of the role assistant, in words of the tokenizer's chat template",
             )
+
+
+def _refuse_unknown(config: TokensConfig, data: Artifact, directory: Path) -> None:
+    """A number that no record has is a slip of the pen."""
+    import numpy as np
+
+    from wuxing.data.tokens import open_tokens
+
+    found = open_tokens(directory, "train").scores
+    for name in config.scores:
+        if len(found[name]) and np.isnan(found[name]).all():
+            raise RefusedError(f'no record of {data.id} has a number "{name}" in its meta', "Order by another one")
 
 
 def _judge(
