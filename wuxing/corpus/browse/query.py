@@ -212,8 +212,10 @@ class Corpus:
     def _matches(
         self, query: Query, file: str, batch: pyarrow.RecordBatch, first: int
     ) -> Iterator[tuple[int, dict[str, Any]]]:
-        for place in matches(query, batch):
-            row = batch.slice(place, 1).to_pylist()[0]
+        import pyarrow as pa
+
+        places = matches(query, batch)
+        for place, row in zip(places, batch.take(pa.array(places, pa.int64())).to_pylist(), strict=True):
             where = f"{file}:{first + place}"
             if file == "fates":
                 sample = self._samples.get(row["id"])
