@@ -332,3 +332,23 @@ def test_a_password_in_a_recipe_is_not_repeated_to_the_user(tmp_path: Path) -> N
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 2 and "no password may stand in it" in done.stderr
     assert "hush" not in done.stdout + done.stderr
+
+
+def test_files_that_a_table_elsewhere_names_are_fetched_beside_it(site: Site, tmp_path: Path) -> None:
+    site.files = {
+        "/set/tables/list.csv": b"file_name,label\n../pictures/a b.png,cat\n../../../secret.png,dog\nnone.png,cow\n",
+        "/set/pictures/a b.png": b"\x89PNG here",
+        "/secret.png": b"\x89PNG secret",
+    }
+    fsspec.filesystem("memory").pipe(
+        {"/shelf/tables/list.csv": site.files["/set/tables/list.csv"], "/shelf/pictures/a b.png": b"\x89PNG here"}
+    )
+    for files in (f"{site.url}/set/**/*.csv", "memory://shelf/**/*.csv"):
+        rows = list(rows_in(SourceConfig(files=files), Context(home=tmp_path)))
+        assert rows[0].value["file_name"] == b"\x89PNG here" and rows[0].value["label"] == "cat"
+        assert [row.unreadable.reason for row in rows[1:] if row.unreadable] == ["missing_file"] * 2
+    site.faults["/set/pictures/a b.png"] = [status(500)] * 9
+    for path in tmp_path.rglob("content"):
+        path.unlink()
+    with pytest.raises(WuxingError, match="answers 500"):
+        list(rows_in(SourceConfig(files=f"{site.url}/set/**/*.csv"), Context(home=tmp_path)))

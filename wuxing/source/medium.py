@@ -11,12 +11,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from wuxing.core.digest import digest_of, digest_of_file
+from wuxing.core.error import WuxingError
 from wuxing.core.record import Drop
 from wuxing.source.blob import FileBlob, TarBlob, ZipBlob
 from wuxing.source.config import Fields, SourceConfig
 from wuxing.source.format import SUFFIXES
 from wuxing.source.format.image import MAX_FILE_BYTES
-from wuxing.source.row import Part, Row, short
+from wuxing.source.row import NotThere, Part, Row, short
 
 _KEYS = {
     "image": ("image", "img", "image_path", "file_name", "filename", "path"),
@@ -157,6 +158,10 @@ class Shelf:
                 return Drop("missing_file", path[:200])
             with stream:
                 data = stream.read(MAX_FILE_BYTES + 1)
+        except NotThere:
+            return Drop("missing_file", path[:200])
+        except WuxingError:
+            raise  # a server that cannot be reached says nothing about the file
         except (OSError, KeyError, ValueError) as error:
             return Drop("missing_file", f"{path[:120]}: {short(error)[:80]}")
         if len(data) > MAX_FILE_BYTES:

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
-from urllib.parse import unquote, urljoin
+from urllib.parse import quote, unquote
 
 from wuxing.core.context import Context
 from wuxing.core.digest import digest_of
@@ -58,8 +58,10 @@ class RemoteBlob:
 
     def beside(self, path: str) -> RemoteBlob:
         """A file of the same directory, for tables that name files."""
-        up = "../" * self.name.count("/")
-        transfer = self.transfer.at(urljoin(self.transfer.url, up + path))
+        place, mark, options = self.transfer.url.partition("?")
+        root = place.rsplit("/", self.name.count("/") + 1)[0]
+        inside = quote(path) if place.startswith(WEB) else path
+        transfer = self.transfer.at(f"{root}/{inside}{mark}{options}")
         return RemoteBlob(path, transfer, persistent(transfer.known, transfer.url), self.cache)
 
 

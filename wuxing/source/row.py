@@ -5,10 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Protocol
 
+from wuxing.core.error import WuxingError
 from wuxing.core.record import Drop
 
 Value = tuple[int, Any]
 """The number of a row in its file, and a mapping, a scalar or a Drop."""
+
+
+class NotThere(WuxingError):
+    """A server says that it has no such file: final, and no fault of the network."""
 
 
 def short(error: BaseException) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from wuxing.core.error import UsageError, WuxingError
 from wuxing.source.download import Changed, Known, Passing
-from wuxing.source.row import short
+from wuxing.source.row import NotThere, short
 from wuxing.source.secret import filled, shown
 from wuxing.source.web import fits
 
@@ -34,7 +34,7 @@ class StoreFile:
         try:
             return store.known(store.path)
         except FileNotFoundError as error:
-            raise WuxingError(f"{shown(self.url)} is not there", "Check the address") from error
+            raise NotThere(f"{shown(self.url)} is not there", "Check the address") from error
         except OSError as error:
             raise Passing(short(error)) from error
 

@@ -13,6 +13,7 @@ from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 from wuxing.core.error import WuxingError
 from wuxing.source.download import Changed, Known, Passing, persistent
+from wuxing.source.row import NotThere
 from wuxing.source.secret import filled, shown
 
 if TYPE_CHECKING:
@@ -115,6 +116,8 @@ def _check(answer: httpx.Response, url: str) -> None:
         wait = answer.headers.get("Retry-After", "")
         raise Passing(f"the server answers {code}", float(wait) if wait.isdigit() else None)
     if code >= 400:
+        if code in (404, 410):
+            raise NotThere(f"{shown(url)} answers {code}", "Check the address")
         remedy = {401: "Put a login into ~/.netrc", 403: "Put a login into ~/.netrc, or ask for access"}
         raise WuxingError(f"{shown(url)} answers {code}", remedy.get(code, "Check the address"))
 
