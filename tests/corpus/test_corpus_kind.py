@@ -171,7 +171,8 @@ def test_dialogues_pass_the_steps_for_documents(make_step: Maker, tmp_path: Path
 @pytest.mark.parametrize(
     ("content", "changes", "message"),
     [
-        ("", {}, "thing is empty: its sources hold no row"),
+        ("\n", {}, "thing is empty: its sources hold no row"),
+        ("", {}, "keeps none of its 1 rows: 1 unreadable:empty_file"),
         ('{"txet": "x"}\n', {}, 'keeps none of its 1 rows: they have no "text". Did you mean "txet"?'),
         ('{"text": "x"}\n', {"sources": None}, "keeps none of its 1 rows: 1 filtered:too_short"),
     ],
