@@ -239,3 +239,17 @@ def test_voice_drops_what_nobody_says_and_cuts_what_lies_around(digits: list[byt
     for sound, after in zip(spoken, cut.values.to_pylist(), strict=True):
         assert sound.seconds * 0.5 < hear(after).seconds < sound.seconds + 0.35
     assert step.found["trimmed"] == 20
+
+
+@pytest.mark.network
+def test_silero_hears_the_same_digits(digits: list[bytes], tmp_path: Path) -> None:
+    step = Voice(VoiceConfig(method="silero"), Context(home=tmp_path))
+    right = wrong = missed = 0
+    for number in range(8):
+        sound, truth = scene(digits, number, 20)
+        found = np.zeros(500, bool)
+        for start, stop in step.stretches(sound):
+            found[round(start * 100) : round(stop * 100)] = True
+        right, wrong = right + int((found & truth).sum()), wrong + int((found & ~truth).sum())
+        missed += int((~found & truth).sum())
+    assert right / (right + wrong) >= 0.7 and right / (right + missed) >= 0.8

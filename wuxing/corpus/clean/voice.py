@@ -35,6 +35,7 @@ SILERO = PackageSource(
     name="silero-vad",
     version="6.2.3",
     member="silero_vad/data/silero_vad.onnx",
+    sha256="7b7f5436cfcb02fae583a05b512ea96467fd449fe54cb49a5e4f06c51a1e43b8",
 )
 SILERO_WINDOW, SILERO_CONTEXT, SILERO_RATE = 512, 64, 16_000
 

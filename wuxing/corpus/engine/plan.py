@@ -33,7 +33,18 @@ TASK_BYTES = 4 << 20
 TASK_PARTS = 1000
 REMEMBERED = 200_000
 """Files whose digests are remembered."""
-LIBRARIES = ("ftfy", "fasttext-predict", "resiliparse", "pyarrow", "orjson", "Pillow", "soundfile", "opencc")
+LIBRARIES = (
+    "ftfy",
+    "fasttext-predict",
+    "resiliparse",
+    "pyarrow",
+    "orjson",
+    "Pillow",
+    "soundfile",
+    "soxr",
+    "onnxruntime",
+    "opencc",
+)
 """Distributions that may decide what a row becomes."""
 CODE = ("core/record.py", "core/splits.py", "source", "text", "media", "corpus/clean", "corpus/engine")
 """The code that decides what is in a shard: when a byte of it changes, shards are made anew."""
