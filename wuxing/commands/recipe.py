@@ -11,8 +11,10 @@ import typer
 from wuxing.commands.option import Home, Json, answer, open_context, open_store
 
 if TYPE_CHECKING:
+    from wuxing.core.context import Context
+    from wuxing.core.plan import Decision
     from wuxing.core.recipe import Recipe
-    from wuxing.core.run import Outcome
+    from wuxing.core.run import Made, Outcome
     from wuxing.core.store import Store
 
 PANEL = "Anything"
@@ -51,35 +53,21 @@ def run(
 
         return follow()  # torchrun started several of us: only the first runs the recipe
     store = open_store(home)
-    context = open_context(store, quiet=as_json, device=device)
-    context.processes = processes
-    context.on = on or context.on
-    if context.on not in ("local", "ray"):
-        from wuxing.core.error import UsageError
-
-        raise UsageError(f'--on: there is no executor "{context.on}"', "Write local or ray")
+    context = _where(open_context(store, quiet=as_json, device=device), processes, on)
     loaded = _load(recipe, changes)
     steps = len(loaded.needed_for(step))
     context.progress.say(f"{loaded.name}: {steps} step{'s' if steps > 1 else ''}, store {store.home}")
 
-    def watch(line: object) -> None:
+    def begin(decision: Decision) -> None:
+        if decision.verdict != "reuse":
+            context.progress.say(f"… {decision.step.step}: {decision.reason}")
+
+    def end(made: Made) -> None:
         if not as_json:
-            show.console().print(line)
+            show.console().print(show.made_line(made))
 
     try:
-        outcome = run_recipe(
-            loaded,
-            store,
-            context,
-            step,
-            accept,
-            begin=lambda decision: (
-                context.progress.say(f"… {decision.step.step}: {decision.reason}")
-                if decision.verdict != "reuse"
-                else None
-            ),
-            end=lambda made: watch(show.made_line(made)),
-        )
+        outcome = run_recipe(loaded, store, context, step, accept, begin, end)
     finally:
         if context.team is not None:
             context.team.close()
@@ -93,6 +81,17 @@ def run(
         answer(value, as_json, lambda: _finish(store, loaded, outcome))
     if refusal:
         raise refusal
+
+
+def _where(context: Context, processes: int, on: str | None) -> Context:
+    """The context with what `run` was told about where things happen."""
+    from wuxing.core.error import UsageError
+
+    context.processes = processes
+    context.on = on or context.on
+    if context.on not in ("local", "ray"):
+        raise UsageError(f'--on: there is no executor "{context.on}"', "Write local or ray")
+    return context
 
 
 def plan(recipe: RecipePath, step: Step = None, changes: Set = None, home: Home = None, as_json: Json = False) -> None:
