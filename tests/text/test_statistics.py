@@ -110,7 +110,7 @@ def test_every_stop_word_is_one_token_and_found_in_either_case() -> None:
 def test_without_a_compiler_the_twin_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     array = pa.array(["one two one two", "", "汉字汉字。"])
     expected = [quality_counts(array, [None, "en", "zh"]), repetition_counts(array)]
-    monkeypatch.setattr(statistics, "_library", lambda: "no C compiler is installed")
+    monkeypatch.setattr(statistics, "_libraries", lambda: ["no C compiler is installed"] * 2)
     found = [quality_counts(array, [None, "en", "zh"]), repetition_counts(array)]
     assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
     assert quality_counts(array.slice(0, 0)).shape == (0, len(QUALITY))

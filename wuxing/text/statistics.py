@@ -1,4 +1,4 @@
-"""Quality and repetition counts of documents: the slow truth of `statistics.c`, and the kernel's call over a column.
+"""Quality and repetition counts of documents: the slow truth of `statistics.c` and `repetition.c`, and their calls over a column.
 
 Counts are integers, so that the two agree exactly; shares are made of them by those who judge.  Words of scripts
 without spaces are their characters.  Sources: Gopher (Rae et al. 2021, A.1.1 and table A1), FineWeb (Penedo et al.
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pyarrow
     from numpy.typing import NDArray
 
-SOURCE = Path(__file__).with_name("statistics.c")
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("statistics.c", "repetition.c"))
 MOST = 1 << 20
 """Lines and tokens of one document that are judged for repetition: bounds the memory of a huge one."""
 
@@ -175,7 +175,7 @@ def quality_counts(
     import numpy as np
 
     named = [None] * len(texts) if languages is None else languages
-    kernel = _library()
+    kernel = _libraries()[0]
     if isinstance(kernel, str):
         rows = [quality_of(t, n, short_line) for t, n in zip(texts.to_pylist(), named, strict=True)]
         return np.array(rows, np.int64).reshape(-1, len(QUALITY))
@@ -192,6 +192,7 @@ def quality_counts(
         keys.ctypes.data,
         bits.ctypes.data,
         len(keys),
+        max(len(word.encode()) for words in STOP_WORDS.values() for word in words),
         chosen.ctypes.data,
         short_line,
         out.ctypes.data,
@@ -206,7 +207,7 @@ def repetition_counts(texts: pyarrow.Array, most: int = MOST, runs: bool = True)
     """
     import numpy as np
 
-    kernel = _library()
+    kernel = _libraries()[1]
     if isinstance(kernel, str):
         return np.array([repetition_of(text, most, runs) for text in texts.to_pylist()], np.int64).reshape(
             -1, len(REPETITION)
@@ -220,16 +221,17 @@ def repetition_counts(texts: pyarrow.Array, most: int = MOST, runs: bool = True)
 
 
 @cache
-def _library() -> ctypes.CDLL | str:
-    loaded = compiled(SOURCE)
-    if isinstance(loaded, str):
-        return loaded
+def _libraries() -> tuple[ctypes.CDLL | str, ctypes.CDLL | str]:
+    quality, repetition = (compiled(source) for source in SOURCES)
     pointer, number = ctypes.c_void_p, ctypes.c_int64
-    loaded.wuxing_quality.argtypes = [pointer, pointer, number, *[pointer] * 3, number, pointer, number, pointer]
-    loaded.wuxing_quality.restype = None
-    loaded.wuxing_repetition.argtypes = [pointer, pointer, number, pointer, number, ctypes.c_int, pointer]
-    loaded.wuxing_repetition.restype = ctypes.c_int
-    return loaded
+    texts = [pointer, pointer, number, pointer]
+    if not isinstance(quality, str):
+        quality.wuxing_quality.argtypes = [*texts, pointer, pointer, number, number, pointer, number, pointer]
+        quality.wuxing_quality.restype = None
+    if not isinstance(repetition, str):
+        repetition.wuxing_repetition.argtypes = [*texts, number, ctypes.c_int, pointer]
+        repetition.wuxing_repetition.restype = ctypes.c_int
+    return quality, repetition
 
 
 @cache
