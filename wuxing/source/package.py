@@ -22,7 +22,7 @@ from wuxing.core.error import WuxingError, nearest
 from wuxing.core.file import read_json, sync, write_json
 from wuxing.source.blob import TarBlob, ZipBlob
 from wuxing.source.config import PackageSource, SourceConfig
-from wuxing.source.format import parts_of
+from wuxing.source.format import formats_of, parts_of
 from wuxing.source.row import Blob, Origin
 
 _LOGIN = re.compile(r"(?<=://)[^/@\s]+@")
@@ -41,7 +41,8 @@ def read(source: SourceConfig, context: Context) -> Origin:
         "sha256": digest_of_file(archive),
         "files": {blob.name: blob.bytes for blob in blobs},
     }
-    return Origin(parts_of(blobs, source), card)
+    parts = parts_of(blobs, source)
+    return Origin(parts, {**card, "formats": formats_of(parts)})
 
 
 def digest(source: SourceConfig, context: Context) -> None:
