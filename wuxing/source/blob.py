@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from wuxing.core.digest import digest_of, digest_of_file
+from wuxing.source.tape import tape
 from wuxing.core.record import Drop
 
 
@@ -85,8 +86,6 @@ class TarBlob:
 
     def open(self) -> BinaryIO:
         """The member, read whole."""
-        from wuxing.source.tape import tape
-
         return tape(self.archive).open(self.member)
 
     def digest(self) -> str:

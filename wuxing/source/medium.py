@@ -15,9 +15,10 @@ from wuxing.core.error import WuxingError
 from wuxing.core.record import Drop
 from wuxing.source.blob import FileBlob, TarBlob, ZipBlob
 from wuxing.source.config import Fields, SourceConfig
-from wuxing.source.format import SUFFIXES
+from wuxing.source.format import SUFFIXES, read_part
 from wuxing.source.format.image import MAX_FILE_BYTES
 from wuxing.source.row import NotThere, Part, Row, short
+from wuxing.source.segment import cut_sound
 
 _KEYS = {
     "image": ("image", "img", "image_path", "file_name", "filename", "path"),
@@ -114,7 +115,7 @@ def attached(rows: Iterator[Row], part: Part, source: SourceConfig) -> Iterator[
         asked = _asked(fields)
         found = shelf.read(path)
         if fields.audio and isinstance(found, bytes) and "offset" in row.value and "duration" in row.value:
-            found = _stretch(found, row.value["offset"], row.value["duration"])
+            found = cut_sound(found, row.value["offset"], row.value["duration"])
         yield Row(row.place, found if isinstance(found, Drop) else {**row.value, asked: found, PATH: path})
 
 
@@ -202,13 +203,6 @@ def _joined(table: str, path: str) -> str | None:
     return "/".join(parts)
 
 
-def _stretch(data: bytes, offset: Any, duration: Any) -> bytes | Drop:
-    """A part of a longer sound, as FLAC."""
-    from wuxing.source.segment import cut_sound
-
-    return cut_sound(data, offset, duration)
-
-
 @dataclass(frozen=True)
 class Manifest:
     """A table of this machine together with the files that it names: their content is part of its identity."""
@@ -235,8 +229,6 @@ class Manifest:
 
 def files_digest(table: FileBlob, format: str, source: SourceConfig) -> str:
     """Digest of the files that a table names, as its rows are read."""
-    from wuxing.source.format import read_part
-
     found: dict[str, str] = {}
     for row in read_part(Part(table, format), source):
         fields = _fields(row, source)
@@ -258,8 +250,6 @@ def with_media(parts: list[Part], source: SourceConfig) -> list[Part]:
 
 def is_manifest(part: Part, source: SourceConfig) -> bool:
     """Whether the first row of a table names a picture or a sound."""
-    from wuxing.source.format import read_part
-
     if part.format not in TABLES or not isinstance(part.blob, FileBlob):
         return False
     if source.fields:

@@ -14,7 +14,7 @@ from typing import BinaryIO
 from urllib.parse import quote, unquote
 
 from wuxing.core.context import Context
-from wuxing.core.digest import digest_of
+from wuxing.core.digest import digest_of, digest_of_file
 from wuxing.core.error import WuxingError
 from wuxing.source.blob import ZipBlob
 from wuxing.source.config import SourceConfig
@@ -129,8 +129,6 @@ def _blob(name: str, transfer: Transfer, said: Known, cache: Path) -> RemoteBlob
     """A blob; where only the content can tell what it is, it is downloaded now."""
     if said.identity:
         return RemoteBlob(name, transfer, said, cache)
-    from wuxing.core.digest import digest_of_file
-
     path = fetched(transfer, said, cache)
     return RemoteBlob(name, Here(transfer.url, path), Known(path.stat().st_size, digest_of_file(path)), cache)
 
