@@ -29,8 +29,8 @@ HELD_OUT = ("validation", "test")
 REPLAYED = 64
 """Records per split that are computed anew."""
 SAMPLED_TEXTS = 20_000
-RELEARNT_WORDS = 5_000_000
-"""Words × epochs up to which word vectors are learnt a second time to compare them: some seconds."""
+RELEARNT_WORDS = 1_000_000
+"""Words × epochs up to which word vectors are learnt a second time to compare them: some ten seconds."""
 SCALE_TOLERANCE = 1e-3
 """Of float32 rows."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from wuxing.core.artifact import Artifact
@@ -74,11 +75,11 @@ class FeaturesKind(StepKind[FeaturesConfig]):
         with context.progress.bar("fitting on the train split", 1) as bar:
 
             def say(share: float, figure: float) -> None:
+                context.stop.leave("features start over")
                 bar.set(share)
                 bar.note(f"loss {figure:.3f}")
 
-            room.said = say
-            transform = fit_transform(config, data, room)
+            transform = fit_transform(config, data, replace(room, said=say))
         if not transform.names:
             raise WuxingError(
                 f"{draft.name} has no features: no term of the train split is within the bounds",
@@ -165,12 +166,12 @@ def _summary(transform: Transform, draft: Draft, fates: Fates, found: Probe | No
     summary: dict[str, Any] = {"features": len(transform.names), "records": fates.counts["kept"]}
     if fates.total != fates.counts["kept"]:
         summary["records without features"] = fates.total - fates.counts["kept"]
-    for label, shares in (draft.evidence.value("unseen") if _has(draft, "unseen") else {}).items():
-        if shares["validation"] is not None:
-            summary[f"unseen terms ({label})"] = shares["validation"]
     if found is not None:
         summary[f"linear model ({found.split})"] = found.accuracy.value
         summary["most frequent label"] = found.majority.value
+    for label, shares in (draft.evidence.value("unseen") if _has(draft, "unseen") else {}).items():
+        if shares["validation"] is not None:
+            summary[f"unseen terms ({label})"] = shares["validation"]
     return summary
 
 
