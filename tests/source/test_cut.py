@@ -78,6 +78,15 @@ def test_what_has_no_line_ends_to_cut_at_stays_whole(tmp_path: Path) -> None:
     assert len(same_rows(tmp_path / "one.jsonl", "jsonl", source, 500)) == 1
 
 
+def test_a_line_beyond_its_limit_is_never_held_to_cut_behind_it(tmp_path: Path) -> None:
+    short = json.dumps({"text": "short"}) + "\n"
+    (tmp_path / "x.jsonl").write_text(short * 50 + json.dumps({"text": "long " * 2000}) + "\n" + short * 50)
+    source = SourceConfig.model_validate({"files": "x", "limits": {"line_bytes": 1000}})
+    (part,) = same_rows(tmp_path / "x.jsonl", "jsonl", source, 500)
+    fates = [row.value.reason for row in read_part(part, source) if isinstance(row.value, Drop)]
+    assert fates == ["line_too_long"]
+
+
 def test_row_groups_keep_their_numbers(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     pq.write_table(

@@ -118,11 +118,11 @@ class Reader:
         import orjson
 
         before = f"{self.source.label}/{part.blob.name}#"
-        loads, plain = orjson.loads, self._plain
+        loads, plain, limit = orjson.loads, self._plain, self.source.limits.line_bytes
         for number, line in enumerate(io.BytesIO(raw), part.first_row):
             made: Plain | None = None
             try:
-                value = loads(line)
+                value = loads(line) if len(line) <= limit else None
                 if type(value) is dict and (made := plain(value)) is not None and _repeats(line, value):
                     made = None
             except orjson.JSONDecodeError:

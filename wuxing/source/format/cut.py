@@ -40,7 +40,9 @@ def cut(part: Part, source: SourceConfig, size: int = STRETCH_BYTES) -> list[Par
         stream.seek(0)
         found: list[Part] = []
         start = row = 0
-        for block in _blocks(stream, size):
+        for block in _blocks(stream, size, source.limits.line_bytes):
+            if block is None:
+                return [part]
             rows = block.count(b"\n") if part.format == "jsonl" else _texts(block)
             if rows is None:
                 return [part]
@@ -50,16 +52,23 @@ def cut(part: Part, source: SourceConfig, size: int = STRETCH_BYTES) -> list[Par
     return found
 
 
-def _blocks(stream: BinaryIO, size: int) -> Iterator[bytes]:
-    """The stretches' bytes: each ends with the first line end behind the next multiple of `size`."""
+def _blocks(stream: BinaryIO, size: int, limit: int) -> Iterator[bytes | None]:
+    """The stretches' bytes: each ends with the first line end behind the next multiple of `size`.
+
+    None where that is farther than `limit`: such a line is never held whole.
+    """
     at = 0
     while True:
         block = stream.read(size - at % size)
         if not block:
             return
-        pieces = [block]
+        pieces, beyond = [block], 0
         while not pieces[-1].endswith(b"\n") and (more := stream.readline(READ_BYTES)):
             pieces.append(more)
+            beyond += len(more)
+            if beyond > limit:
+                yield None
+                return
         whole = b"".join(pieces)
         at += len(whole)
         yield whole
