@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from wuxing.core.digest import digest_of, digest_of_file
-from wuxing.source.tape import tape
 from wuxing.core.record import Drop
+from wuxing.source.tape import tape
 
 
 @dataclass(frozen=True)
