@@ -54,9 +54,9 @@ def connected() -> Any:
         raise UsageError("--on ray needs Ray", "Install it: pip install 'wuxing[ray]'") from error
     if not ray.is_initialized():
         try:
-            ray.init(log_to_driver=False, include_dashboard=False)
+            ray.init(log_to_driver=False, include_dashboard=False, logging_level="ERROR")
         except ValueError:
-            ray.init(log_to_driver=False)  # a cluster that is there already takes no settings
+            ray.init(log_to_driver=False, logging_level="ERROR")  # a cluster that is there already takes no settings
         except (ConnectionError, RuntimeError) as error:
             where = os.environ.get("RAY_ADDRESS", "this machine")
             raise WuxingError(f"no Ray cluster answers at {where}", "Start one: ray start --head") from error
