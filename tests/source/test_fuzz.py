@@ -11,6 +11,7 @@ import json
 import random
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 from pathlib import Path
@@ -315,7 +316,7 @@ def fail(data: bytes) -> None:
 
 
 def write(data: bytes) -> int:
-    with open("/tmp/wuxing-guard-writes", "wb") as file:
+    with tempfile.TemporaryFile() as file:
         return file.write(bytes(1 << 20))
 
 
