@@ -1,4 +1,4 @@
-"""Quality and repetition counts of documents: the slow truth of `statistics.c` and `repetition.c`, and their calls over a column.
+"""Quality and repetition counts of documents: the slow truth of `statistics.c` and `repetition.c`, and their calls.
 
 Counts are integers, so that the two agree exactly; shares are made of them by those who judge.  Words of scripts
 without spaces are their characters.  Sources: Gopher (Rae et al. 2021, A.1.1 and table A1), FineWeb (Penedo et al.
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from functools import cache
 from itertools import groupby, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wuxing.text.kernel import buffers, compiled
 from wuxing.text.shingle import ALONE, ALONE_CHARACTER, SEPARATORS, character_class, tokens_of
@@ -224,7 +224,7 @@ def repetition_counts(texts: pyarrow.Array, most: int = MOST, runs: bool = True)
 def _libraries() -> tuple[ctypes.CDLL | str, ctypes.CDLL | str]:
     quality, repetition = (compiled(source) for source in SOURCES)
     pointer, number = ctypes.c_void_p, ctypes.c_int64
-    texts = [pointer, pointer, number, pointer]
+    texts: list[Any] = [pointer, pointer, number, pointer]
     if not isinstance(quality, str):
         quality.wuxing_quality.argtypes = [*texts, pointer, pointer, number, number, pointer, number, pointer]
         quality.wuxing_quality.restype = None
