@@ -297,9 +297,7 @@ def test_many_classes_are_bounded(make_step: Make, data_directory: Path, tmp_pat
     poems = tang(data_directory, 4000)
     assert len({poem.label for poem in poems}) > 120
     data = corpus_of(tmp_path / "poems", poems[1::2], poems[::2])
-    artifact = made(
-        make_step, data, [{"tf_idf": {"max_features": 6000, "min_records": 1}}], probe={"max_records": 400}
-    )
+    artifact = made(make_step, data, [{"tf_idf": {"max_features": 6000, "min_records": 1}}], probe={"max_records": 400})
     probe = artifact.evidence.value("probe")
     assert probe["classes"] == 100 and probe["classes_left_out"] > 0
     assert 0 < probe["accuracy"]["n"] <= 400

@@ -53,7 +53,10 @@ class TokenizerKind(StepKind[TokenizerConfig]):
         references = (config.corpus,) if isinstance(config.corpus, str) else config.corpus
         members = ("train.parquet", "validation.parquet", "test.parquet")
         roles = ["corpus"] if len(references) == 1 else [f"corpus {number + 1}" for number in range(len(references))]
-        return {r: Parent(name, ("corpus", "task", "augmentation"), members) for r, name in zip(roles, references, strict=True)}
+        return {
+            r: Parent(name, ("corpus", "task", "augmentation"), members)
+            for r, name in zip(roles, references, strict=True)
+        }
 
     def make(self, config: TokenizerConfig, parents: Mapping[str, Artifact], draft: Draft, context: Context) -> None:
         """Train, save, and check the saved files."""

@@ -3,6 +3,7 @@ one that holds the sources.  A task whose node dies is given to another one by R
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from collections import deque
@@ -54,9 +55,11 @@ def connected() -> Any:
         raise UsageError("--on ray needs Ray", "Install it: pip install 'wuxing[ray]'") from error
     if not ray.is_initialized():
         try:
-            ray.init(log_to_driver=False, include_dashboard=False, logging_level="ERROR")
+            ray.init(log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
         except ValueError:
-            ray.init(log_to_driver=False, logging_level="ERROR")  # a cluster that is there already takes no settings
+            ray.init(
+                log_to_driver=False, logging_level=logging.ERROR
+            )  # a cluster that is there already takes no settings
         except (ConnectionError, RuntimeError) as error:
             where = os.environ.get("RAY_ADDRESS", "this machine")
             raise WuxingError(f"no Ray cluster answers at {where}", "Start one: ray start --head") from error
