@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-ROWS_AT_ONCE = 1 << 15
-"""Signatures that are compared in one go: 16 MB of 128 values."""
+ROWS_AT_ONCE = 1 << 14
+"""Signatures that are compared in one go: 8 MB of 128 values."""
 EMPTY = 0xFFFFFFFF
 """A document without tokens has only these in its signature."""
 
@@ -103,24 +103,54 @@ def link(
     there = root[indices] == indices
     hashes, indices = hashes[there], indices[there]
     order = np.lexsort((indices, hashes))
-    hashes, indices = hashes[order], indices[order]
-    while True:
-        again = hashes[1:] == hashes[:-1]
-        several = np.zeros(len(hashes), bool)
-        several[1:] |= again
-        several[:-1] |= again
-        hashes, indices = hashes[several], indices[several]
-        if not len(hashes):
-            return
-        begins = np.ones(len(hashes), bool)
-        begins[1:] = hashes[1:] != hashes[:-1]
-        leaders = indices[begins][np.cumsum(begins) - 1][~begins]
-        followers = indices[~begins]
-        agree = _agree(leaders, followers, read, jaccard)
-        root[followers[agree]] = leaders[agree]
-        left = np.zeros(len(hashes), bool)
-        left[np.flatnonzero(~begins)[~agree]] = True
-        hashes, indices = hashes[left], indices[left]
+    hashes, indices = _several(hashes[order], indices[order])
+    begin = 0
+    while begin < len(hashes):  # whole buckets, as many as their signatures should be held at once
+        stop = len(hashes)
+        if stop - begin > ROWS_AT_ONCE:
+            last = hashes[begin + ROWS_AT_ONCE]
+            stop = int(np.searchsorted(hashes, last, side="left"))
+            stop = stop if stop > begin else int(np.searchsorted(hashes, last, side="right"))
+        _link_buckets(hashes[begin:stop], indices[begin:stop], root, read, jaccard)
+        begin = stop
+
+
+def _several(hashes: NDArray[np.uint64], indices: NDArray[Any]) -> tuple[NDArray[np.uint64], NDArray[Any]]:
+    """Of sorted hashes those that occur more than once."""
+    import numpy as np
+
+    again = hashes[1:] == hashes[:-1]
+    several = np.zeros(len(hashes), bool)
+    several[1:] |= again
+    several[:-1] |= again
+    return hashes[several], indices[several]
+
+
+def _link_buckets(
+    hashes: NDArray[np.uint64],
+    indices: NDArray[np.int64],
+    root: NDArray[Any],
+    read: Callable[[NDArray[np.int64]], NDArray[np.uint32]],
+    jaccard: float,
+) -> None:
+    """All rounds of some whole buckets; their signatures are read once, unless one bucket alone is too large."""
+    import numpy as np
+
+    held = read(indices) if len(indices) <= 2 * ROWS_AT_ONCE else None
+    places = np.arange(len(indices))
+
+    def signatures(wanted: NDArray[np.int64]) -> NDArray[np.uint32]:
+        return read(indices[wanted]) if held is None else held[wanted]
+
+    while len(places):
+        begins = np.ones(len(places), bool)
+        begins[1:] = hashes[places[1:]] != hashes[places[:-1]]
+        leaders = places[begins][np.cumsum(begins) - 1][~begins]
+        followers = places[~begins]
+        agree = _agree(leaders, followers, signatures, jaccard)
+        root[indices[followers[agree]]] = indices[leaders[agree]]
+        left = followers[~agree]
+        places = _several(hashes[left], left)[1]
 
 
 def _agree(

@@ -24,7 +24,17 @@ class CorpusKind(StepKind[CorpusConfig]):
 
     kind: ClassVar[str] = "corpus"
     Config = CorpusConfig
-    libraries: ClassVar[tuple[str, ...]] = ("ftfy", "fasttext-predict")
+    code: ClassVar[int] = 2
+    libraries: ClassVar[tuple[str, ...]] = (
+        "ftfy",
+        "fasttext-predict",
+        "resiliparse",
+        "pypdfium2",
+        "opencc",
+        "pillow",
+        "soundfile",
+        "soxr",
+    )
     volatile: ClassVar[tuple[str, ...]] = (
         "shards.json",
         "report*.html",

@@ -187,6 +187,7 @@ TEXT: Texts = {
     "fate.kept": ("kept", "保留"),
     "fate.duplicate": ("equal to another", "完全重复"),
     "fate.near_duplicate": ("nearly equal to another", "近似重复"),
+    "fate.substring_duplicate": ("stands in earlier records", "内容已见于前面的记录"),
     "fate.filtered": ("filtered", "过滤"),
     "fate.unreadable": ("unreadable", "无法读取"),
     "fate.truncated": ("truncated", "截断"),
