@@ -7,6 +7,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ import pytest
 from PIL import Image
 
 from wuxing.core.artifact import Artifact
+from wuxing.core.evidence import Evidence
 from wuxing.core.record import Record
 from wuxing.core.splits import SPLITS, read_records, write_records
 from wuxing.corpus.duplicate import bands_for, near_clusters
 from wuxing.corpus.engine.equal import NearKeys, Partitions, exact_firsts
+from wuxing.corpus.evidence import examine
 from wuxing.corpus.kind import CorpusKind
 from wuxing.text.kernel import minhash
 from wuxing.text.shingle import tokens_of
@@ -57,6 +60,16 @@ def test_stretches_that_stood_before_are_cut(make_step: Maker, data_directory: P
     found = json.loads((made.path / "statistics.json").read_text())
     assert found["duplicates"]["substring"]["records"] >= 1
     assert sum(found["fates"].values()) == len(texts) + 2
+    assert made.evidence.value("substring_residue") == 0
+    planted = tmp_path / "planted"  # a fault: somebody put a notice back
+    for split in SPLITS:
+        records = list(read_records(made.path, split))
+        changed = [replace(r, text=f"{r.text} {notice}") for r in records[:5]] if split == "train" else []
+        planted.mkdir(exist_ok=True)
+        write_records(planted, split, [*changed, *records[len(changed) :]])
+    evidence = Evidence()
+    examine(planted, CorpusKind.Config.model_validate({"make": "corpus", **config}), evidence)
+    assert any(line.startswith("substring_residue") for line in evidence.failures(()))
 
 
 def picture(seed: int, size: int = 96) -> Image.Image:

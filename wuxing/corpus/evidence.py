@@ -14,6 +14,7 @@ from wuxing.corpus.engine.statistics import ranked
 from wuxing.corpus.media_residue import media_twins
 from wuxing.corpus.residue import near_twins
 from wuxing.corpus.seen import Seen, batches
+from wuxing.corpus.substring import residue
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 MAX_TWIN_SHARE = 0.002
 """At the threshold itself half of the pairs fall on either side of the estimate; a tenth above it hardly one does."""
 MARGIN = 0.1
+MAX_REPEATED_RUNS = 1e-4
+"""Cutting joins what stood on both sides, and such a seam may say by chance what another text says."""
 
 
 def examine(directory: Path, config: CorpusConfig, evidence: Evidence) -> dict[str, Any]:
@@ -34,6 +37,7 @@ def examine(directory: Path, config: CorpusConfig, evidence: Evidence) -> dict[s
         note = _named(directory, crossing[:3]) if crossing else "contents in two splits"
         evidence.judge("splits_disjoint", not crossing, len(crossing), 0, note)
         _judge_duplicates(directory, config, seen, equal, evidence)
+        _judge_substrings(directory, config, evidence)
         _judge_privacy(config, seen, evidence)
         languages: Counter[str] = Counter()
         for split in seen.splits.values():
@@ -71,6 +75,17 @@ def _judge_duplicates(directory: Path, config: CorpusConfig, seen: Seen, equal: 
     evidence.judge(
         "duplicate_residue", passed, value, threshold, "share of sampled documents that have a twin, exactly"
     )
+
+
+def _judge_substrings(directory: Path, config: CorpusConfig, evidence: Evidence) -> None:
+    """Runs of a sample of documents that still stand somewhere else, by plain strings."""
+    tokens = config.duplicates.substring_tokens
+    if tokens is None:
+        return
+    looked, repeated = residue(lambda: _documents(directory), tokens)
+    share = repeated / max(1, looked)
+    note = f"share of {looked:,} runs of {tokens} tokens that occur more than once"
+    evidence.judge("substring_residue", share <= MAX_REPEATED_RUNS, round(share, 6), MAX_REPEATED_RUNS, note)
 
 
 def _twins(directory: Path, width: int, least: float, seen: Seen) -> NDArray[np.float64]:
