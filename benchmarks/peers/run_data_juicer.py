@@ -72,7 +72,7 @@ def main() -> None:
         DefaultExecutor(init_configs(["--config", str(yaml)])).run()
         with Path(made["export_path"]).open(encoding="utf-8") as lines:
             kept += sum(1 for _ in lines)
-    print(json.dumps({"kept": kept}))
+    print(json.dumps({"kept": kept}), file=sys.__stdout__)  # data-juicer takes sys.stdout for its log
 
 
 if __name__ == "__main__":
