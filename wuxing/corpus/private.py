@@ -42,11 +42,16 @@ _PREFIXES = {
 
 
 class Text:
-    """A text, and its groups of digits."""
+    """A text, and those of its groups of digits that stand together, seven signs of them at least."""
 
     def __init__(self, text: str):
         self.text = text
-        self.groups = [match.span() for match in re.finditer("[0-9]+", text)]
+        self.groups = [
+            (cluster.start() + group.start(), cluster.start() + group.end())
+            for cluster in re.finditer(r"[0-9]+(?:[ .()-]{1,3}[0-9]+)*", text)
+            if cluster.end() - cluster.start() >= 7
+            for group in re.finditer("[0-9]+", cluster[0])
+        ]
 
     def at(self, place: int) -> str:
         return self.text[place] if 0 <= place < len(self.text) else ""
@@ -276,11 +281,11 @@ def _count_accounts(held: Text) -> int:
     from wuxing.corpus.clean.privacy import IBAN_LENGTHS
 
     count = 0
-    for first, _ in held.groups:
-        length = IBAN_LENGTHS.get(held.text[max(0, first - 2) : first])
-        if not length or not held.digit(first + 1) or held.at(first - 3) in _WORD | {"-"}:
+    for match in re.finditer("[A-Z]{2}(?=[0-9]{2})", held.text):
+        account, place = "", match.start()
+        length = IBAN_LENGTHS.get(match[0])
+        if not length or held.at(place - 1) in _WORD or held.at(place - 1) == "-":
             continue
-        account, place = "", first - 2
         while len(account) < length and held.at(place) and held.at(place) in ascii_uppercase + digits + " ":
             if held.at(place) == " " and held.at(place - 1) == " ":
                 break
