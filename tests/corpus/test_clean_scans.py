@@ -82,7 +82,7 @@ def test_every_code_point_is_normalised_alike(form: Literal["NFC", "NFKC"]) -> N
 
 
 @given(st.lists(private | mixed, max_size=3))
-@settings(deadline=None, max_examples=6000)
+@settings(deadline=None, max_examples=700)
 def test_a_text_without_a_mark_has_nothing_to_find(texts: list[str]) -> None:
     found = marks(pa.array(texts, pa.string()))
     for text, bits in zip(texts, found.tolist(), strict=True):
@@ -114,7 +114,7 @@ def test_columns_are_redacted_and_mended_as_single_texts_are(texts: list[str], p
 
 
 @given(private | mixed, st.sampled_from(["", " ", "x", "号", "."]), st.data())
-@settings(deadline=None, max_examples=6000)
+@settings(deadline=None, max_examples=700)
 def test_the_independent_check_finds_what_redaction_finds_and_nothing_after_it(
     text: str, sign: str, data: st.DataObject
 ) -> None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from datetime import date, time
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from wuxing.core.error import WuxingError
@@ -314,12 +315,18 @@ def field_of(value: Mapping[str, Any], name: str) -> Any:
 
 def usual_fields(row: Mapping[str, Any]) -> Fields | None:
     """The reading of a row with the usual names; None when it has none of them."""
+    return _usual_of(tuple(row), isinstance(row.get("label"), bool))
+
+
+@lru_cache(maxsize=1024)
+def _usual_of(row: tuple[str, ...], judged: bool) -> Fields | None:
+    """The same of the names alone, and whether the label is a judgement: the rows of a source have the same names."""
     for names, fields in _USUAL:
         if all(name in row for name in names):
             if fields.chosen or not (fields.messages or fields.reply):
                 return fields
             for name in _JUDGEMENTS:
-                if name in row and (name != "label" or isinstance(row[name], bool)):
+                if name in row and (name != "label" or judged):
                     return _JUDGED[fields, name]
             return fields
     return None
