@@ -193,3 +193,25 @@ def test_the_packages_of_the_first_recipe(make_step: Callable[..., Artifact], tm
     assert made.record["summary"]["kept"] > 850
     roles = {tuple(m["role"] for m in r.messages or ())[:2] for r in read_records(made.path, "train")}
     assert roles == {("user", "assistant")}
+
+
+def test_a_source_archive_is_read_and_nothing_runs(shelf: Path, tmp_path: Path) -> None:
+    """pip itself would run its setup.py; it is only asked where the archive lies."""
+    root = tmp_path / "raw" / "loose_ends-2.0"
+    (root / "data").mkdir(parents=True)
+    (root / "setup.py").write_text(f"open({str(shelf / 'ran')!r}, 'w')")
+    (root / "data" / "rows.jsonl").write_text('{"text": "one"}\n')
+    archive = shelf / "loose_ends-2.0.tar.gz"
+    with tarfile.open(archive, "w:gz") as file:
+        file.add(root, "loose_ends-2.0")
+    context, wanted = Context(home=tmp_path / "home"), {"name": "loose-ends", "version": "2.0"}
+    member = "loose_ends-2.0/data/*.jsonl"
+    with pytest.raises(WuxingError, match=r"only there as a source archive.*|Write its sha256"):
+        rows(package(**wanted, member=member), context)
+    digest = digest_of_file(archive)
+    assert rows(package(**wanted, member=member, sha256=digest), context) == [{"text": "one"}]
+    with pytest.raises(WuxingError, match="has the digest"):
+        rows(package(**wanted, member=member, sha256="0" * 64), Context(home=tmp_path / "other"))
+    with pytest.raises(WuxingError, match="No matching distribution"):
+        rows(package(name="loose-ends", version="2.1", member=member, sha256=digest), context)
+    assert not (shelf / "ran").exists()

@@ -15,6 +15,7 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from wuxing.core.context import Context
 from wuxing.core.digest import digest_of_file
@@ -97,26 +98,51 @@ def _download(package: PackageSource, room: Path, spot: Path, context: Context) 
     environment = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
     what = f"{command[0] if package.registry == 'npm' else 'pip'} cannot download {package.name} {package.version}"
     remedy = f"Check the name, the version and the network, or put the archive into {spot} by hand and give its sha256"
-    try:
-        done = subprocess.run(
-            command,
-            cwd=room,
-            env=environment,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=package.timeout_seconds,
-            stdin=subprocess.DEVNULL,
-        )
-    except FileNotFoundError as error:
-        raise WuxingError(f"{what}: {command[0]} is not installed", f"Install {command[0]}. {remedy}") from error
-    except subprocess.TimeoutExpired as error:
-        raise WuxingError(f"{what} within {package.timeout_seconds} seconds", remedy) from error
+
+    def ask(words: list[str]) -> subprocess.CompletedProcess[str]:
+        options: dict[str, Any] = {"capture_output": True, "text": True, "errors": "replace"}
+        options |= {"timeout": package.timeout_seconds, "stdin": subprocess.DEVNULL}
+        try:
+            return subprocess.run(words, cwd=room, env=environment, check=False, **options)
+        except FileNotFoundError as error:
+            raise WuxingError(f"{what}: {words[0]} is not installed", f"Install {words[0]}. {remedy}") from error
+        except subprocess.TimeoutExpired as error:
+            raise WuxingError(f"{what} within {package.timeout_seconds} seconds", remedy) from error
+
+    done = ask(command)
     context.stop.leave("the download starts over")
+    if done.returncode and package.registry == "pypi" and "No matching distribution" in done.stderr:
+        found = _source_archive(package, ask([*command, "-vv"]).stdout)
+        if found and not package.sha256:
+            raise WuxingError(f"{what}: it is only there as a source archive", "Write its sha256 into the recipe")
+        if found:
+            return _copy(found, room / found.rpartition("/")[2], package, what, remedy)
     archives = [p for p in room.iterdir() if p.is_file()]
     if done.returncode or len(archives) != 1:
         raise WuxingError(f"{what}: {_reason(done.stderr, package.registry)}", remedy)
     return archives[0]
+
+
+def _source_archive(package: PackageSource, said: str) -> str | None:
+    """The address of the version's source archive, from what pip says about the files that it passes over.
+
+    pip would run a source archive's code to learn its name, so it is asked for the address only.
+    """
+    stem = re.sub(r"[-_.]+", "[-_.]+", package.name)
+    pattern = re.compile(rf"(\S+/{stem}-{re.escape(package.version)}\.(?:tar\.gz|zip))(?=[#\s])", re.IGNORECASE)
+    return next((match[1] for line in said.splitlines() if (match := pattern.search(line + " "))), None)
+
+
+def _copy(address: str, path: Path, package: PackageSource, what: str, remedy: str) -> Path:
+    """Fetch one file.  Its digest is compared by the caller, as that of any archive."""
+    import urllib.request
+
+    try:
+        with urllib.request.urlopen(address, timeout=package.timeout_seconds) as stream, open(path, "wb") as file:
+            shutil.copyfileobj(stream, file)
+    except OSError as error:
+        raise WuxingError(f"{what}: {_LOGIN.sub('', str(error))[:200]}", remedy) from error
+    return path
 
 
 def _command(package: PackageSource, room: Path) -> list[str]:
@@ -124,7 +150,7 @@ def _command(package: PackageSource, room: Path) -> list[str]:
         pack = ["npm", "pack", f"{package.name}@{package.version}", "--ignore-scripts", "--silent"]
         return [*pack, "--pack-destination", str(room)]
     wanted = f"{package.name}=={package.version}"
-    options = ["download", "--quiet", "--no-deps", "--only-binary=:all:", "--retries=2", "--timeout=20"]
+    options = ["download", "--no-deps", "--only-binary=:all:", "--retries=2", "--timeout=20"]
     return [sys.executable, "-m", "pip", *options, "--dest", str(room), wanted]
 
 
