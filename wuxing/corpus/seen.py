@@ -87,10 +87,14 @@ class _Chosen:
 class Seen:
     """Notes of one pass over the splits; a context, because it keeps keys in files until it is left."""
 
-    def __init__(self, directory: Path):
+    def __init__(self, directory: Path, one_in: int = 1):
         import pyarrow.parquet as pq
 
         self.directory = directory
+        self.one_in = one_in
+        """Of the texts that can hold private data, one in so many is searched for them."""
+        self.may_be_private = 0
+        """Texts that can hold private data."""
         self.splits = {split: _Split() for split in SPLITS}
         self.private: Counter[str] = Counter()
         self.total = sum(pq.read_metadata(split_path(directory, split)).num_rows for split in SPLITS)
@@ -167,13 +171,18 @@ class Seen:
         import pyarrow.compute as pc
 
         for column in (*said(batch), batch.column("label").drop_null()):
-            for text in column.filter(pc.match_substring_regex(column, MAY_BE_PRIVATE)).to_pylist():
+            for text in self._taken(column.filter(pc.match_substring_regex(column, MAY_BE_PRIVATE))):
                 self.private += private_findings(text)
         meta = batch.column("meta")
-        for text in meta.filter(pc.match_substring_regex(meta, MAY_BE_PRIVATE)).to_pylist():
-            for value in json.loads(text).values():
-                if isinstance(value, str):
-                    self.private += private_findings(value)
+        for text in self._taken(meta.filter(pc.match_substring_regex(meta, MAY_BE_PRIVATE))):
+            for value in strings_in(json.loads(text)):
+                self.private += private_findings(value)
+
+    def _taken(self, texts: pyarrow.Array) -> list[str]:
+        """Those that are looked at: all, or one in `one_in`, whatever the cut into batches."""
+        first = -self.may_be_private % self.one_in
+        self.may_be_private += len(texts)
+        return [texts[place].as_py() for place in range(first, len(texts), self.one_in)]
 
     def equal(self) -> tuple[int, list[tuple[int, int]]]:
         """How many records have content that stood before; and some pairs that meet across a split, as numbers of
@@ -261,6 +270,15 @@ def languages_of(batch: pyarrow.RecordBatch) -> Counter[str]:
     if noted.null_count:
         found.update(scripts(whole_texts(batch).filter(pc.is_null(noted))))
     return found
+
+
+def strings_in(value: Any) -> Iterator[str]:
+    """Every text of a JSON value, at any depth."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from strings_in(item)
 
 
 def _value_counts(column: pyarrow.Array) -> Counter[str]:
