@@ -15,6 +15,8 @@ from wuxing.core.record import Fates
 from wuxing.core.step import Draft, Parent, StepConfig, StepKind
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from wuxing.data.earlier import Earlier
     from wuxing.data.shard import Task
     from wuxing.text.tokenizer import Tokenizer
@@ -248,12 +250,18 @@ def _refuse_unknown(config: TokensConfig, data: Artifact, directory: Path) -> No
     """A number that no record has is a slip of the pen."""
     import numpy as np
 
-    from wuxing.data.tokens import open_tokens
-
-    found = open_tokens(directory, "train").scores
     for name in config.scores:
-        if len(found[name]) and np.isnan(found[name]).all():
+        known = [not np.isnan(part).all() for part in _index(directory, "train", f"score.{name}") if len(part)]
+        if known and not any(known):
             raise RefusedError(f'no record of {data.id} has a number "{name}" in its meta', "Order by another one")
+
+
+def _index(directory: Path, split: str, name: str) -> Iterator[NDArray[Any]]:
+    """One column of a split's index, a shard at a time: the whole would grow with the corpus."""
+    import pyarrow.parquet as pq
+
+    for path in sorted((directory / split).glob("*.parquet")):
+        yield pq.read_table(path, columns=[name]).column(0).to_numpy()
 
 
 def _judge(
@@ -283,16 +291,18 @@ def _judge(
     evidence.judge("taught_share", taught > 0, round(share, 4), "> 0", "ids whose prediction is taught, of all")
     masked = sum(counts["fully_masked"] for counts in splits.values())
     evidence.measure("fully_masked", masked, "documents without a label that teaches: training leaves them out")
-    cut = {
-        str(length): round(sum(_cut(draft, split, length) for split in SPLITS) / max(1, tokens), 4)
-        for length in LENGTHS
-    }
+    beyond = _beyond(draft.path)
+    cut = {str(length): round(ids / max(1, tokens), 4) for length, ids in beyond.items()}
     evidence.measure("cut_at_length", cut, "share of ids beyond the first N of their document")
 
 
-def _cut(draft: Draft, split: str, length: int) -> int:
+def _beyond(directory: Path) -> dict[int, int]:
+    """For each row length the ids that stand beyond the first so many of their document."""
     import numpy as np
 
-    from wuxing.data.tokens import open_tokens
-
-    return int(np.maximum(open_tokens(draft.path, split).tokens - length, 0).sum())
+    beyond = dict.fromkeys(LENGTHS, 0)
+    for split in SPLITS:
+        for sizes in _index(directory, split, "tokens"):
+            for length in LENGTHS:
+                beyond[length] += int(np.maximum(sizes - length, 0).sum())
+    return beyond
