@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -213,8 +214,14 @@ def heavy(folder: Path, times: int = 8) -> None:
 
 
 def workers_of(parent: int) -> list[psutil.Process]:
-    found = psutil.Process(parent).children(recursive=True)
-    return [p for p in found if "spawn_main" in " ".join(p.cmdline())]
+    return [p for p in psutil.Process(parent).children(recursive=True) if "spawn_main" in command_of(p)]
+
+
+def command_of(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:  # it has ended since it was listed
+        return ""
 
 
 def test_a_killed_worker_is_replaced(folder: Path, tmp_path: Path, small_tasks: None) -> None:
@@ -227,7 +234,7 @@ def test_a_killed_worker_is_replaced(folder: Path, tmp_path: Path, small_tasks: 
         while time.monotonic() < deadline and not killed:
             if list((tmp_path / "cache").rglob("*.shard")) and (there := workers_of(os.getpid())):
                 killed.append(there[0].pid)
-                os.kill(there[0].pid, signal.SIGKILL)
+                there[0].kill()
             time.sleep(0.01)
 
     watcher = threading.Thread(target=kill_one)
@@ -245,7 +252,8 @@ def test_a_worker_that_is_killed_twice_ends_in_one_line(folder: Path, tmp_path: 
     def kill_all() -> None:
         while not done.is_set():
             for worker in workers_of(os.getpid()):
-                os.kill(worker.pid, signal.SIGKILL)
+                with suppress(psutil.NoSuchProcess):
+                    worker.kill()
             time.sleep(0.05)
 
     watcher = threading.Thread(target=kill_all)
