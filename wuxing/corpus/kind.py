@@ -65,6 +65,12 @@ class CorpusKind(StepKind[CorpusConfig]):
 
     def make(self, config: CorpusConfig, parents: Mapping[str, Artifact], draft: Draft, context: Context) -> None:
         """Clean shard by shard, where no kept shard stands already; then drop duplicates and write the splits."""
+        from wuxing.corpus.engine.worker import giving_memory_back
+
+        with giving_memory_back():
+            self._make(config, parents, draft, context)
+
+    def _make(self, config: CorpusConfig, parents: Mapping[str, Artifact], draft: Draft, context: Context) -> None:
         import shutil
 
         from wuxing.core.file import write_json

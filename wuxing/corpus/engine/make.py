@@ -16,7 +16,6 @@ from wuxing.corpus.engine.pieces import Pieces
 from wuxing.corpus.engine.plan import Plan, plan
 from wuxing.corpus.engine.statistics import Tally
 from wuxing.corpus.engine.verdict import compare
-from wuxing.corpus.engine.worker import give_memory_back
 from wuxing.source.row import Origin
 
 POOL_FROM_BYTES = 32 << 20
@@ -28,7 +27,6 @@ def clean(
     config: CorpusConfig, origins: Sequence[Origin], cache: ShardCache, fitted: Path | None, context: Context
 ) -> tuple[Plan, str]:
     """All shards of a corpus, made or found; and a line on how many were found."""
-    give_memory_back()
     with context.progress.bar("looking at the sources"):
         found = plan(config, origins, cache, fitted, context)
     reused, new = found.reused, len(found.tasks)
