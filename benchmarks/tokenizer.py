@@ -92,7 +92,7 @@ def train(a: argparse.Namespace, who: str) -> dict[str, Any]:
     texts = _texts(a, a.megabytes)
     size = sum(len(text.encode()) for text in texts) / 1e6
     bpe.classes()
-    assert not isinstance(bpe.library(), str)
+    assert not isinstance(bpe.native(), str)
     started = time.process_time()
     if who == "wuxing":
         made = ours.train_tokenizer(texts, a.vocab_size)

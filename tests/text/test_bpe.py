@@ -200,7 +200,7 @@ def test_without_the_kernel_the_library_gives_the_same(tokenizer: Tokenizer) -> 
 import sys
 from wuxing.text import bpe
 from wuxing.text.train import train_tokenizer
-assert isinstance(bpe.library(), str)
+assert isinstance(bpe.native(), str)
 made = train_tokenizer(["low lower lowest 12 汉字汉字"] * 3, 300)
 assert isinstance(made.fast, str)
 print(made.digest, made.encode_batch(["lower", "汉字"]))

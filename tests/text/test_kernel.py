@@ -83,7 +83,7 @@ def test_the_error_of_minhash_is_the_theory(alphabet: str) -> None:
 
 
 def test_without_a_compiler_the_twin_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    kernel.library.cache_clear()
+    kernel.native.cache_clear()
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("WUXING_KERNELS", str(tmp_path))
     try:
@@ -92,4 +92,4 @@ def test_without_a_compiler_the_twin_runs(monkeypatch: pytest.MonkeyPatch, tmp_p
         assert (kernel.minhash(pa.array(documents), 2, 16) == minhash_of(documents, 2, 16)).all()
         assert kernel.shingles(pa.array(documents), 2)[1].tolist() == [2, 3]
     finally:
-        kernel.library.cache_clear()
+        kernel.native.cache_clear()

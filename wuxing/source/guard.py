@@ -84,19 +84,20 @@ def read(function: str, settings: dict[str, Any], data: bytes, cpu_seconds: int,
     if child is None or child.process.poll() is not None:
         child = _CHILDREN[key] = _Child(memory_bytes)
     request = {"function": function, "settings": settings, "cpu_seconds": cpu_seconds}
+    answered = False
     try:
         answer = child.ask(request, data, cpu_seconds * WALL_FACTOR)
+        answered = True
     except TimeoutError:
-        _end(key)
         return Drop("too_slow", f"no answer within {cpu_seconds * WALL_FACTOR} seconds")
     except (OSError, EOFError, ValueError):
-        code = _end(key)
+        code, answered = _end(key), True
         if code == -_SIGXCPU:
             return Drop("too_slow", f"more than {cpu_seconds} seconds of processor time (limits.cpu_seconds)")
         return Drop("crashed", f"the reader ended with {code}")
-    except BaseException:
-        _end(key)  # an interrupt between question and answer must not leave an old answer in the pipe
-        raise
+    finally:
+        if not answered:
+            _end(key)  # an interrupt between question and answer must not leave an old answer in the pipe
     return Drop(**answer["drop"]) if "drop" in answer else answer["value"]
 
 

@@ -43,7 +43,7 @@ _POINTER, _LONG, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
 
 
 @cache
-def library() -> ctypes.CDLL | str:
+def native() -> ctypes.CDLL | str:
     """The compiled kernel, or one line that says why there is none."""
     if os.environ.get("WUXING_NO_FAST_BPE"):
         return "WUXING_NO_FAST_BPE is set"
@@ -132,7 +132,7 @@ class WordCounts:
     """
 
     def __init__(self, digits: int):
-        found = library()
+        found = native()
         if isinstance(found, str):
             raise OSError(found)
         self._kernel, self._classes, self._digits = found, classes(), digits
@@ -216,7 +216,7 @@ class BpeEncoder:
     """Encodes as a `tokenizers` backend does.  Raises ValueError, with the reason, for one that it does not know."""
 
     def __init__(self, backend: tokenizers.Tokenizer):
-        found = library()
+        found = native()
         if isinstance(found, str):
             raise ValueError(found)
         self._kernel = found

@@ -35,7 +35,7 @@ def library_directory() -> Path:
 
 
 @cache
-def library() -> ctypes.CDLL | str:
+def native() -> ctypes.CDLL | str:
     """The compiled kernel, or one line that says why there is none."""
     found = compiled(SOURCE)
     return found if isinstance(found, str) else _declared(found)
@@ -79,7 +79,7 @@ def _declared(loaded: ctypes.CDLL) -> ctypes.CDLL:
 
 def missing_reason() -> str | None:
     """Why the NumPy twin runs in place of the compiled kernel; None when the kernel is there."""
-    found = library()
+    found = native()
     return found if isinstance(found, str) else None
 
 
@@ -88,7 +88,7 @@ def minhash(texts: pyarrow.Array, width: int, hashes: int) -> NDArray[np.uint32]
     import numpy as np
 
     _check(texts, width)
-    kernel = library()
+    kernel = native()
     if isinstance(kernel, str):
         return minhash_of(texts.to_pylist(), width, hashes)
     a, b = coefficients(hashes)
@@ -105,7 +105,7 @@ def shingles(texts: pyarrow.Array, width: int) -> tuple[NDArray[np.uint32], NDAr
     import numpy as np
 
     _check(texts, width)
-    kernel = library()
+    kernel = native()
     if isinstance(kernel, str):
         parts = [shingles_of(text, width) for text in texts.to_pylist()]
         ends = np.cumsum([len(part) for part in parts], dtype=np.int64)

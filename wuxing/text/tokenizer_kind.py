@@ -73,10 +73,10 @@ class TokenizerKind(StepKind[TokenizerConfig]):
 
 
 def _train(config: TokenizerConfig, directories: list[Path], name: str, context: Context) -> Tokenizer:
-    from wuxing.text.bpe import flat_of, library
+    from wuxing.text.bpe import flat_of, native
     from wuxing.text.train import train_on
 
-    missing = library()
+    missing = native()
     if isinstance(missing, str):
         context.progress.say(f"{name}: {missing}, so the library tokenizers learns the merges: equal, but slower")
 

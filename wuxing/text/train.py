@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from wuxing.text.bpe import SPLITS, WORD_BYTES, WordCounts, flat, library
+from wuxing.text.bpe import SPLITS, WORD_BYTES, WordCounts, flat, native
 from wuxing.text.template import CHATML
 from wuxing.text.tokenizer import END_OF_TEXT, END_OF_TURN, START_OF_TURN, Tokenizer, byte_alphabet
 
@@ -52,7 +52,7 @@ def train_on(
 
     `watch` is told the number of ids now and then; what it raises ends the work.
     """
-    if isinstance(library(), str):
+    if isinstance(native(), str):
         return _wrapped(_slowly(batches, vocab_size, min_pair_count))
     with WordCounts(SPLITS[SPLIT]) as counts:
         _count(counts, batches, workers)
