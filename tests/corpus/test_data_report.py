@@ -21,11 +21,11 @@ from wuxing.corpus.kind import CorpusKind
 from wuxing.corpus.report import write_report
 from wuxing.corpus.report.facts import Facts, collect
 from wuxing.corpus.report.present import present, stages_of
-from wuxing.corpus.report.step import differences
 from wuxing.corpus.report.string import TEXT
 from wuxing.corpus.report.warning import warnings_of
 from wuxing.corpus.report.words import words_of
 from wuxing.page.block import Figure, figures_of, plots_of
+from wuxing.page.difference import differences
 from wuxing.page.number import format_count, format_share
 from wuxing.page.render import loaded_things, render_html
 

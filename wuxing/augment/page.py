@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +15,7 @@ from wuxing.core.evidence import Evidence
 from wuxing.core.file import write_text
 from wuxing.core.record import Fates, Record
 from wuxing.core.step import Draft, content_of
+from wuxing.corpus.preview import data_uri
 from wuxing.page.block import (
     Card,
     Change,
@@ -30,12 +29,12 @@ from wuxing.page.block import (
     Items,
     Paragraph,
     Part,
-    Piece,
     Report,
     Section,
     Table,
     compose,
 )
+from wuxing.page.difference import differences
 from wuxing.page.flow import draw_wave
 from wuxing.page.number import format_count, format_figure, format_percent
 from wuxing.page.render import render_html
@@ -119,7 +118,15 @@ class _Page:
         t, content = self.words, self.config.operations.content
         intro = Paragraph(compose(t("samples.drawn"), {"count": _figure(len(samples), "changed.parquet")}))
         if content == "text":
-            changes = Changes([Change(_heading(s), *_difference(_text(s.before), _text(s.after))) for s in samples])
+            changes = Changes(
+                [
+                    Change(
+                        _heading(s),
+                        *differences(_text(s.before), _text(s.after)),
+                    )
+                    for s in samples
+                ]
+            )
             return [Part(None, [intro, changes])]
         if content == "image":
             items = [item for sample in samples for item in self._pictures(sample)]
@@ -142,8 +149,8 @@ class _Page:
         before: list[Inline] = [f"{t('before')} · {sample.before.label}"]
         after: list[Inline] = [f"{t('after')} · {label} · {done}"]
         return [
-            Item(sample.before.id, before, image=_uri(sample.before.image or b"", "image")),
-            Item(sample.after.id, after, image=_uri(sample.after.image or b"", "image")),
+            Item(sample.before.id, before, image=data_uri(sample.before.image or b"")),
+            Item(sample.after.id, after, image=data_uri(sample.after.image or b"")),
         ]
 
     def _numbers(self, samples: Sequence[Sample]) -> Table:
@@ -166,8 +173,8 @@ class _Page:
         return Item(
             record.id,
             note,
-            image=_uri(spectrogram(sound.mono_T), "image"),
-            audio=_uri(data, "audio") if len(data) <= MOST_SOUND_BYTES else "",
+            image=data_uri(spectrogram(sound.mono_T)),
+            audio=data_uri(data) if len(data) <= MOST_SOUND_BYTES else "",
             wave=draw_wave(record.id, peaks_of(sound.mono_T)),
         )
 
@@ -212,41 +219,7 @@ def _figure(count: int, source: str) -> Figure:
 
 def _text(record: Record) -> str:
     if record.messages is not None:
-        return "\n".join(f"{message['role']}: {message['content']}" for message in record.messages)
-    return record.text or ""
-
-
-def _difference(before: str, after: str) -> tuple[list[Piece], list[Piece]]:
-    """Both texts in pieces: what is the same, what went, what came."""
-    before, after = cut(before, MOST_CHARACTERS), cut(after, MOST_CHARACTERS)
-    left: list[Piece] = []
-    right: list[Piece] = []
-    for kind, a, b, c, d in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
-        if kind == "equal":
-            left.append(("same", before[a:b]))
-            right.append(("same", after[c:d]))
-            continue
-        if b > a:
-            left.append(("removed", before[a:b]))
-        if d > c:
-            right.append(("added", after[c:d]))
-    return left, right
-
-
-def _uri(data: bytes, kind: Literal["image", "audio"]) -> str:
-    return f"data:{_type(data, kind)};base64,{base64.b64encode(data).decode()}"
-
-
-def _type(data: bytes, kind: str) -> str:
-    marks = {
-        b"\x89PNG": "image/png",
-        b"\xff\xd8": "image/jpeg",
-        b"GIF8": "image/gif",
-        b"RIFF": "audio/wav" if kind == "audio" else "image/webp",
-        b"fLaC": "audio/flac",
-        b"OggS": "audio/ogg",
-    }
-    return next(
-        (found for mark, found in marks.items() if data.startswith(mark)),
-        f"{kind}/mpeg" if kind == "audio" else "image/png",
-    )
+        text = "\n".join(f"{message['role']}: {message['content']}" for message in record.messages)
+    else:
+        text = record.text or ""
+    return cut(text, MOST_CHARACTERS)

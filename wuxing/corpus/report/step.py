@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -25,6 +24,7 @@ from wuxing.page.block import (
     Plot,
     Table,
 )
+from wuxing.page.difference import differences
 from wuxing.page.flow import draw_wave
 from wuxing.page.number import format_figure, format_share
 from wuxing.page.plot import Histogram, draw_histograms
@@ -178,20 +178,3 @@ def _marked(text: str) -> list[Piece]:
     """The text with the kinds that stand in the place of private data marked."""
     parts = _KIND.split(text)
     return [("added" if place % 2 else "same", part) for place, part in enumerate(parts) if part]
-
-
-def differences(before: str, after: str) -> tuple[list[Piece], list[Piece]]:
-    """Both texts in pieces: what they share, what only the first has, what only the second has."""
-    left: list[Piece] = []
-    right: list[Piece] = []
-    matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
-    for kind, a, b, c, d in matcher.get_opcodes():
-        if kind == "equal":
-            left.append(("same", before[a:b]))
-            right.append(("same", after[c:d]))
-            continue
-        if b > a:
-            left.append(("removed", before[a:b]))
-        if d > c:
-            right.append(("added", after[c:d]))
-    return left, right
