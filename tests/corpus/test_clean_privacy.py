@@ -184,3 +184,12 @@ def test_precision_and_recall_of_telephone_numbers(mails: list[str], redaction: 
     assert len(taken) / len(cued) >= 0.8
     wrong = [line for text in cleaned for line in text.splitlines() if "<phone>" in line and "SMTP id" in line]
     assert len(wrong) / found["phone"] <= 0.02
+
+
+def test_what_is_kept_beside_pictures_and_sounds_is_redacted_too() -> None:
+    """They have no text of their own, but a file's name or a comment may hold an address."""
+    meta = {"by": "ann@example.org", "tags": ["x", "call +44 20 7946 0958"], "year": 1999}
+    records = [Record("p", "s", image=b"x", meta=meta), Record("a", "s", audio=b"y", meta=meta)]
+    for record, old in zip(apply(Privacy(), records), records, strict=True):
+        assert isinstance(record, Record) and (record.image, record.audio) == (old.image, old.audio)
+        assert record.meta == {"by": "<mail>", "tags": ["x", "call <phone>"], "year": 1999}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from wuxing.core.context import Context
 from wuxing.core.record import Drop, Record
-from wuxing.corpus.clean.cleaner import Cleaned, Cleaner
+from wuxing.corpus.clean.cleaner import Cleaned, Cleaner, FactCleaner
 from wuxing.corpus.clean.column import DOCUMENTS, IMAGES, SOUNDS, TURNS, Columns, View
 from wuxing.corpus.clean.config import CleanStep
 
@@ -110,6 +110,8 @@ def views_of(cleaner: Cleaner) -> tuple[int, ...]:
 
 def _apply(cleaner: Cleaner, number: int, count: StepCount, columns: Columns, watch: Watch | None) -> None:
     """One step on the records that are still there, in place."""
+    if isinstance(cleaner, FactCleaner):
+        _apply_to_facts(cleaner, columns)
     for kind in views_of(cleaner):
         view = columns.views.get(kind)
         if view is None or not len(view.owners):
@@ -128,6 +130,15 @@ def _apply(cleaner: Cleaner, number: int, count: StepCount, columns: Columns, wa
         if leaving:
             columns.drop(number, leaving)
             count.dropped.update(drop.reason for drop in leaving.values())
+
+
+def _apply_to_facts(cleaner: FactCleaner, columns: Columns) -> None:
+    """A step on what is kept beside pictures and sounds: they have no text of which it could be a part."""
+    for kind in (IMAGES, SOUNDS):
+        view = columns.views.get(kind)
+        if view is not None and len(view.owners):
+            for name, said in cleaner.clean_facts(columns.notes(view)).items():
+                columns.say(name, view.owners, said)
 
 
 def _change(

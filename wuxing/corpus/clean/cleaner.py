@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from wuxing.core.record import Drop
 
@@ -45,6 +45,15 @@ class Cleaner(Protocol):
 
     def clean(self, values: pyarrow.Array, notes: Notes) -> Cleaned:
         """The cleaned column.  `values` has no nulls; `notes` holds what earlier steps said of the same values."""
+        ...
+
+
+@runtime_checkable
+class FactCleaner(Protocol):
+    """A step that also cleans the facts kept beside a record, whatever the record is."""
+
+    def clean_facts(self, notes: Notes) -> dict[str, Sequence[Any]]:
+        """The columns of facts that change, cleaned."""
         ...
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -202,9 +202,13 @@ class Privacy(TextCleaner):
 
     def clean(self, values: pyarrow.Array, notes: Notes) -> Cleaned:
         """The column and the facts kept beside it, redacted."""
+        return Cleaned(self._redacted(values), notes=self.clean_facts(notes))
+
+    def clean_facts(self, notes: Notes) -> dict[str, Sequence[Any]]:
+        """Those columns of facts in which something was redacted."""
         import pyarrow as pa
 
-        cleaned = Cleaned(self._redacted(values))
+        found: dict[str, Sequence[Any]] = {}
         for name, column in notes.items():
             texts = pa.array([value if isinstance(value, str) else "" for value in column], pa.large_string())
             redacted = self._redacted(texts)
@@ -214,8 +218,8 @@ class Privacy(TextCleaner):
                 for text, value in zip(said, column, strict=True)
             ]
             if new != list(column):
-                cleaned.notes[name] = new
-        return cleaned
+                found[name] = new
+        return found
 
     def _redacted(self, values: pyarrow.Array) -> pyarrow.Array:
         import numpy as np
