@@ -66,8 +66,9 @@ def test_cut_anywhere(data: st.DataObject, name: str, packing: str) -> None:
     content = samples.PACKERS[packing](FILES[name][0])
     cut = data.draw(st.integers(0, len(content) - 1))
     found = [shown(row) for row in read(f"{name}{packing}", content[:cut])]
-    assert found or (name in ("a.csv", "a.tsv") and cut < 8), "a file has left no trace"
-    if not found:  # the names of the columns alone are no row
+    if not found:  # the names of the columns alone, with or without their line's end, are no row
+        header = FILES[name][0].split(b"\n")[0] + b"\n"
+        assert name in ("a.csv", "a.tsv") and cut <= len(header), "a file has left no trace"
         return
     truth = [shown(row) for row in read(f"{name}{packing}", content)]
     streams = ("a.jsonl", "a.json", "a.csv", "a.tsv", "a.warc", "a.mbox", "a.tar")
