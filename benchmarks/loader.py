@@ -56,7 +56,7 @@ def pause(a: argparse.Namespace, size: str, asynchronous: bool) -> float:
     """Median seconds that `save` holds the caller up; between saves the caller multiplies matrices."""
     from wuxing.model.architecture import Architecture, resolve
     from wuxing.model.network import Network
-    from wuxing.train.checkpoint import Checkpoints
+    from wuxing.train.save.checkpoint import Checkpoints
 
     network = Network(resolve(Architecture(size=size), 8192)).initialise(seed=7).to(a.device)
     weights = dict(network.named_parameters())
@@ -123,9 +123,9 @@ def wait(a: argparse.Namespace, tokens: Path, ahead: int) -> float:
     from wuxing.model.network import Network
     from wuxing.objective.next_token import NextToken
     from wuxing.train.config import OptimizerConfig
-    from wuxing.train.optimizer import Optimizer
-    from wuxing.train.schedule import Schedule
     from wuxing.train.trainer import Trainer
+    from wuxing.train.update.optimizer import Optimizer
+    from wuxing.train.update.schedule import Schedule
 
     network = Network(resolve(Architecture(size="5m"), 8192)).initialise(seed=7).to(a.device)
     packing = pack(open_tokens(tokens, "train"), 512)

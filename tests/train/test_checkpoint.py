@@ -12,7 +12,7 @@ from random import Random
 import pytest
 import torch
 
-from wuxing.train.checkpoint import Checkpoints, damage
+from wuxing.train.save.checkpoint import Checkpoints, damage
 
 
 def save(checkpoints: Checkpoints, step: int, best: bool = False) -> None:
@@ -162,7 +162,7 @@ def test_a_kill_while_it_writes_loses_one_save_at_most(tmp_path: Path) -> None:
     code = """
 import sys, torch
 from pathlib import Path
-from wuxing.train.checkpoint import Checkpoints
+from wuxing.train.save.checkpoint import Checkpoints
 checkpoints = Checkpoints(Path(sys.argv[1]))
 for step in range(1, 10_000):
     w = {f"w{n}": torch.full((500_000,), float(step)) for n in range(4)}

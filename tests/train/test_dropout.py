@@ -10,7 +10,7 @@ from small_run import solver_config
 from test_trainer import ROWS, flat, run, trainer
 
 from wuxing.train.config import ModelConfig
-from wuxing.train.dropout import Dropout, dropped
+from wuxing.train.update.dropout import Dropout, dropped
 
 
 def test_a_mask_keeps_its_share_and_the_mean() -> None:

@@ -21,7 +21,7 @@ from wuxing.core.error import UsageError
 from wuxing.core.file import read_json
 from wuxing.model.architecture import Architecture, count_parameters, resolve
 from wuxing.train.config import ModelConfig
-from wuxing.train.estimate import estimate_size, estimate_step, share_of, this_machine
+from wuxing.train.plan.estimate import estimate_size, estimate_step, share_of, this_machine
 
 SHAPE = resolve(Architecture(size="100m", max_positions=1024), 32_000)
 SIZE = count_parameters(SHAPE)

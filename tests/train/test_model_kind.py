@@ -16,9 +16,9 @@ from wuxing.core.context import Context
 from wuxing.core.error import Interrupted, WuxingError
 from wuxing.core.file import read_json, read_lines, write_json
 from wuxing.core.progress import Progress
-from wuxing.train.checkpoint import Checkpoints
 from wuxing.train.config import ModelConfig
 from wuxing.train.model_kind import ModelKind, tokens_name
+from wuxing.train.save.checkpoint import Checkpoints
 from wuxing.train.trainer import StepReport, Trainer
 
 WEIGHTS = "model.safetensors"

@@ -20,16 +20,16 @@ from wuxing.core.context import Context
 from wuxing.core.error import UsageError, WuxingError
 from wuxing.core.file import read_json
 from wuxing.model.network import Network
-from wuxing.train.adjust import ask
-from wuxing.train.average import Average
-from wuxing.train.checkpoint import Checkpoints
 from wuxing.train.config import OptimizerConfig, Stop
-from wuxing.train.freeze import Freeze, check_names, learning
-from wuxing.train.guard import WINDOW, Guard, overfits
 from wuxing.train.model_kind import ModelKind
-from wuxing.train.optimizer import Lion, Optimizer, ScheduleFree
 from wuxing.train.run import Run, stop_reason
+from wuxing.train.save.checkpoint import Checkpoints
 from wuxing.train.trainer import Trainer
+from wuxing.train.update.average import Average
+from wuxing.train.update.freeze import Freeze, check_names, learning
+from wuxing.train.update.guard import WINDOW, Guard, overfits
+from wuxing.train.update.optimizer import Lion, Optimizer, ScheduleFree
+from wuxing.train.watch.adjust import ask
 
 KINDS = ("muon", "adamw", "lion", "adafactor", "schedule_free")
 
@@ -290,7 +290,7 @@ def test_overfitting_is_two_worse_measurements_while_the_loss_falls() -> None:
 
 
 def test_schedules_are_their_formulas() -> None:
-    from wuxing.train.schedule import Schedule, falls
+    from wuxing.train.update.schedule import Schedule, falls
 
     steps, warmup = 200, 20
     linear = Schedule(shape="linear", warmup_share=0.1, final_share=0.2)

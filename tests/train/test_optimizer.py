@@ -8,9 +8,16 @@ import torch
 from wuxing.core.error import WuxingError
 from wuxing.model.architecture import Architecture, resolve
 from wuxing.model.network import Network
-from wuxing.train import optimizer as module
+from wuxing.train.update import optimizer as module
 from wuxing.train.config import OptimizerConfig
-from wuxing.train.optimizer import NEWTON_SCHULZ, NEWTON_SCHULZ_STEPS, Muon, Optimizer, group_parameters, orthogonalise
+from wuxing.train.update.optimizer import (
+    NEWTON_SCHULZ,
+    NEWTON_SCHULZ_STEPS,
+    Muon,
+    Optimizer,
+    group_parameters,
+    orthogonalise,
+)
 
 
 def matrices(seed: int) -> list[torch.Tensor]:

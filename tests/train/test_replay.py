@@ -12,7 +12,7 @@ from wuxing.core.artifact import Artifact
 from wuxing.core.context import Context
 from wuxing.core.error import WuxingError
 from wuxing.train.model_kind import ModelKind
-from wuxing.train.replay import replay
+from wuxing.train.save.replay import replay
 
 
 def trained(

@@ -20,10 +20,10 @@ from wuxing.model.network import Network
 from wuxing.objective.next_token import NextToken
 from wuxing.objective.objective import Loss, Model, Objective
 from wuxing.train.config import OptimizerConfig
-from wuxing.train.guard import WINDOW
-from wuxing.train.optimizer import Optimizer
-from wuxing.train.schedule import Schedule
 from wuxing.train.trainer import Trainer
+from wuxing.train.update.guard import WINDOW
+from wuxing.train.update.optimizer import Optimizer
+from wuxing.train.update.schedule import Schedule
 
 VOCABULARY, TOKENS, ROWS = 61, 12, 8
 POISON = 60

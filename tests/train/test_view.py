@@ -12,8 +12,8 @@ from wuxing.core.error import WuxingError
 from wuxing.core.file import append_line, read_json, read_lines
 from wuxing.core.lease import is_held, lease
 from wuxing.page.render import loaded_things
-from wuxing.train.page import TEXTS, clock, run_page
-from wuxing.train.view import CURVES, braille, find_run, time_left, view
+from wuxing.train.watch.page import TEXTS, clock, run_page
+from wuxing.train.watch.view import CURVES, braille, find_run, time_left, view
 
 
 def test_a_finished_run_is_what_its_files_say(base: Artifact) -> None:

@@ -182,7 +182,7 @@ def _replay(store: Store, name: str | None, steps: int, first: int | None, as_js
         raise UsageError("--replay needs a model", "Write: wuxing verify model/base --replay 20")
     model = store.find(name, ["model"])
     store.require_whole(model)
-    from wuxing.train.replay import replay
+    from wuxing.train.save.replay import replay
 
     parents = {role: store.find(said["id"]) for role, said in model.record["parents"].items()}
     for parent in parents.values():

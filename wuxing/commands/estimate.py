@@ -16,7 +16,7 @@ def of_recipe(path: Path, machine: Machine, count: int, tokens: int | None) -> d
     from wuxing.core.recipe import load_recipe
     from wuxing.text.tokenizer_kind import TokenizerConfig
     from wuxing.train.config import ModelConfig
-    from wuxing.train.estimate import estimate_step
+    from wuxing.train.plan.estimate import estimate_step
 
     recipe = load_recipe(path, all_kinds())
     steps = {step.step: step.config for step in recipe.needed_for(None)}

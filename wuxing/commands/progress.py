@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from wuxing.train.view import View
+    from wuxing.train.watch.view import View
 
 STYLE = {"running": "green", "stopped": "yellow", "finished": "cyan"}
 
@@ -20,8 +20,8 @@ def dashboard(view: View) -> Any:
     from rich.text import Text
 
     from wuxing.commands import show
-    from wuxing.train.page import clock
-    from wuxing.train.view import braille
+    from wuxing.train.watch.page import clock
+    from wuxing.train.watch.view import braille
 
     share = "" if view.utilisation is None else f"  {view.utilisation:.0%} of the products' rate"
     done = view.step / max(1, view.steps)
@@ -72,7 +72,7 @@ def watch(look: Callable[[], View], page: Path | None, language: str, live: bool
 
     from wuxing.commands import show
     from wuxing.core.file import write_text
-    from wuxing.train.page import run_page
+    from wuxing.train.watch.page import run_page
 
     def write(view: View) -> None:
         if page is not None:

@@ -33,7 +33,7 @@ def estimate(
     """Parameters, FLOPs, memory, time and energy, before anything starts."""
     from wuxing.commands.estimate import of_recipe, say
     from wuxing.compute.measure import measured_speed
-    from wuxing.train.estimate import estimate_size, machine_of, this_machine
+    from wuxing.train.plan.estimate import estimate_size, machine_of, this_machine
 
     store = open_store(home)
     models = [artifact for artifact in store.all() if artifact.kind == "model"]
@@ -58,7 +58,7 @@ def progress(
     """Where a run stands: loss, speed, memory, time left."""
     from wuxing.commands.progress import watch
     from wuxing.compute.measure import remembered_speed
-    from wuxing.train.view import View, find_run, view
+    from wuxing.train.watch.view import View, find_run, view
 
     store = open_store(home)
     name = model.removeprefix("model/").partition("@")[0]
@@ -87,7 +87,7 @@ def adjust(
     from wuxing.core.alias import current_user
     from wuxing.core.error import UsageError, WuxingError
     from wuxing.core.exchange import now
-    from wuxing.train.adjust import ask
+    from wuxing.train.watch.adjust import ask
 
     store = open_store(home)
     drafts = store.drafts("model", model.removeprefix("model/"))

@@ -26,8 +26,8 @@ from wuxing.objective.objective import Objective
 from wuxing.task.task import load_task
 from wuxing.text.tokenizer import Tokenizer
 from wuxing.train.config import ModelConfig
-from wuxing.train.memory import PIECE_POSITIONS
 from wuxing.train.order import ladders
+from wuxing.train.plan.memory import PIECE_POSITIONS
 from wuxing.train.rollout import Rollouts
 from wuxing.train.validate import BitsPerByte, TaskAccuracy, Validator
 

@@ -10,10 +10,10 @@ from wuxing.core.step import Choice, Config, StepConfig, plumbing
 from wuxing.model.architecture import Architecture
 from wuxing.objective.grpo import Grpo
 from wuxing.objective.next_token import NextToken
-from wuxing.train.freeze import Freeze
-from wuxing.train.guard import Guard
 from wuxing.train.order import Curriculum, DataPhase, contradiction
-from wuxing.train.schedule import Schedule
+from wuxing.train.update.freeze import Freeze
+from wuxing.train.update.guard import Guard
+from wuxing.train.update.schedule import Schedule
 
 OptimizerKind = Literal["muon", "adamw", "lion", "adafactor", "schedule_free"]
 

@@ -8,9 +8,9 @@ from wuxing.core.evidence import Evidence
 from wuxing.core.file import read_lines
 from wuxing.core.step import Draft
 from wuxing.data.source import PackedSource
-from wuxing.train.budget import Start
 from wuxing.train.config import ModelConfig
 from wuxing.train.numerics import CUT_TOLERANCE, PACK_TOLERANCE
+from wuxing.train.plan.budget import Start
 from wuxing.train.run import LOG, Run
 
 SAMPLER_MISMATCH = 0.02

@@ -26,20 +26,20 @@ from wuxing.data.source import PackedSource
 from wuxing.model.architecture import count_parameters, describe
 from wuxing.model.network import Network
 from wuxing.train.assemble import Parts, assemble, load_tokenizer, shape_of
-from wuxing.train.average import Average
-from wuxing.train.budget import Start, Trial, resolve_steps, try_out
-from wuxing.train.checkpoint import Checkpoints
 from wuxing.train.config import ModelConfig
-from wuxing.train.dropout import Dropout
 from wuxing.train.evidence import judge
-from wuxing.train.freeze import check_names
-from wuxing.train.law import learning_rate
-from wuxing.train.memory import Watch, refuse_without_memory
 from wuxing.train.numerics import cut_difference, pack_difference
 from wuxing.train.order import phases
+from wuxing.train.plan.budget import Start, Trial, resolve_steps, try_out
+from wuxing.train.plan.memory import Watch, refuse_without_memory
 from wuxing.train.run import ROLLOUTS, Run
+from wuxing.train.save.checkpoint import Checkpoints
 from wuxing.train.together import job_of, lead_of, own_device
 from wuxing.train.trainer import Trainer
+from wuxing.train.update.average import Average
+from wuxing.train.update.dropout import Dropout
+from wuxing.train.update.freeze import check_names
+from wuxing.train.update.law import learning_rate
 
 FINISHED = "finished.json"
 
@@ -198,7 +198,7 @@ def _assemble(setting: Setting, precision: torch.dtype, rollouts: Any) -> Parts:
 
 
 def _trainer(setting: Setting, parts: Parts, rate: float, steps: int, precision: torch.dtype) -> Trainer:
-    from wuxing.train.optimizer import Optimizer
+    from wuxing.train.update.optimizer import Optimizer
 
     config = setting.config
     optimizer = Optimizer(parts.network, config.optimizer, rate)

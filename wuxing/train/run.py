@@ -17,15 +17,15 @@ from wuxing.core.error import WuxingError
 from wuxing.core.file import append_line, read_lines, write_text
 from wuxing.core.progress import Bar
 from wuxing.model.network import Network
-from wuxing.train.adjust import Knobs, turn
-from wuxing.train.average import swapped
-from wuxing.train.checkpoint import Checkpoint, Checkpoints
 from wuxing.train.config import Stop
-from wuxing.train.guard import level, overfits
-from wuxing.train.memory import Watch
-from wuxing.train.optimizer import PATH_MEAN
+from wuxing.train.plan.memory import Watch
+from wuxing.train.save.checkpoint import Checkpoint, Checkpoints
 from wuxing.train.trainer import AVERAGE, StepReport, Trainer
+from wuxing.train.update.average import swapped
+from wuxing.train.update.guard import level, overfits
+from wuxing.train.update.optimizer import PATH_MEAN
 from wuxing.train.validate import Validator
+from wuxing.train.watch.adjust import Knobs, turn
 
 LOG = "log.jsonl"
 ROLLOUTS = "rollouts/train.jsonl"

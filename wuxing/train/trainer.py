@@ -20,12 +20,12 @@ from wuxing.core.error import WuxingError
 from wuxing.data.batch import Batch, BatchSource
 from wuxing.model.network import Network
 from wuxing.objective.objective import Objective
-from wuxing.train.average import Average, swapped
-from wuxing.train.dropout import Dropout, dropped
-from wuxing.train.freeze import Freeze, learning
-from wuxing.train.guard import WINDOW, Guard, is_spike, level
-from wuxing.train.optimizer import Optimizer
-from wuxing.train.schedule import Schedule
+from wuxing.train.update.average import Average, swapped
+from wuxing.train.update.dropout import Dropout, dropped
+from wuxing.train.update.freeze import Freeze, learning
+from wuxing.train.update.guard import WINDOW, Guard, is_spike, level
+from wuxing.train.update.optimizer import Optimizer
+from wuxing.train.update.schedule import Schedule
 
 AVERAGE = "average|"
 """Before the names of averaged weights in a checkpoint."""

@@ -16,9 +16,9 @@ from typing import Any
 from wuxing.core.error import WuxingError
 from wuxing.core.file import read_json, read_lines
 from wuxing.core.lease import is_held
-from wuxing.train.adjust import ADJUSTED
-from wuxing.train.budget import START, Start
+from wuxing.train.plan.budget import START, Start
 from wuxing.train.run import LOG
+from wuxing.train.watch.adjust import ADJUSTED
 
 RECENT = 50
 """Steps that speed and time left are taken from."""

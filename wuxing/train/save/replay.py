@@ -19,13 +19,13 @@ from wuxing.core.context import Context
 from wuxing.core.error import WuxingError
 from wuxing.core.file import read_lines
 from wuxing.core.step import Draft
-from wuxing.train.adjust import ADJUSTED
-from wuxing.train.budget import START, Start
-from wuxing.train.checkpoint import Checkpoints
 from wuxing.train.config import ModelConfig
 from wuxing.train.make import Setting, begin, threads_set
-from wuxing.train.memory import Watch
+from wuxing.train.plan.budget import START, Start
+from wuxing.train.plan.memory import Watch
 from wuxing.train.run import LOG
+from wuxing.train.save.checkpoint import Checkpoints
+from wuxing.train.watch.adjust import ADJUSTED
 
 COMPARED = ("loss", "gradient_norm", "learning_rate", "tokens", "taught")
 

@@ -22,7 +22,7 @@ from wuxing.core.artifact import Artifact
 from wuxing.core.file import read_json
 from wuxing.model.architecture import Architecture, count_parameters, resolve
 from wuxing.train.config import ModelConfig
-from wuxing.train.memory import PIECE_POSITIONS, numbers_per_parameter
+from wuxing.train.plan.memory import PIECE_POSITIONS, numbers_per_parameter
 
 LONG_ROW = 2048
 

@@ -10,7 +10,7 @@ from wuxing.page.chart import Course, draw_lines
 from wuxing.page.number import format_bytes, format_figure, format_percent
 from wuxing.page.render import render_html
 from wuxing.page.words import Texts, Words
-from wuxing.train.view import View
+from wuxing.train.watch.view import View
 
 AGAIN_SECONDS = 5
 TEXTS: Texts = {

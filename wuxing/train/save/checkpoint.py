@@ -20,7 +20,7 @@ from torch import Tensor
 from wuxing.core.digest import digest_of_file
 from wuxing.core.error import WuxingError
 from wuxing.core.file import read_json, sync, write_json
-from wuxing.train.snapshot import Groups, Snapshot, write_tensors
+from wuxing.train.save.snapshot import Groups, Snapshot, write_tensors
 
 DIGEST = "digest.json"
 
