@@ -126,6 +126,8 @@ class Network(nn.Module):
         self.model = Body(config)
         self.drop: Drop | None = None
         """What the branches of the blocks lose while it learns; set by a trainer for one piece."""
+        self.keep_up: Callable[[], None] | None = None
+        """Where its matrices are cut over processes: go through it with nothing, because another process has more."""
         if not config["tie_word_embeddings"]:
             self.lm_head = nn.Linear(config["hidden_size"], config["vocab_size"], bias=False)
         cos, sin = rope_tables(config)
@@ -189,25 +191,27 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def initialise(self, seed: int) -> Network:
-        """Random weights that depend on the seed and the tensor's name only, not on order, device or dtype.
+        """Random weights that depend on the seed and the tensor's name only, not on order, device or dtype."""
+        for name, parameter in self.named_parameters():
+            parameter.copy_(self.initial(name, parameter.shape, seed))
+        return self
+
+    def initial(self, name: str, shape: torch.Size, seed: int) -> Tensor:
+        """The first values of one tensor, on the CPU: of all of it, though a process may keep a few rows only.
 
         Matrices: standard deviation 1/sqrt(fan in), those that write to the residual stream divided by sqrt(2 layers)
         (GPT-2); embeddings 0.32/sqrt(width), so that the first logits have a spread of about 1/3 at any width.
         """
-        layers = self.config["num_hidden_layers"]
-        for name, parameter in self.named_parameters():
-            if name.endswith("norm.weight"):
-                parameter.fill_(1.0)
-            elif name.endswith(".bias"):
-                parameter.zero_()
-            else:
-                scale = 1 / math.sqrt(parameter.shape[1])
-                if name.endswith(("embed_tokens.weight", "lm_head.weight")):
-                    scale *= 0.32
-                elif name.endswith(("o_proj.weight", "down_proj.weight")):
-                    scale /= math.sqrt(2 * layers)
-                parameter.copy_(scale * torch.randn(parameter.shape, generator=_generator(seed, name)))
-        return self
+        if name.endswith("norm.weight"):
+            return torch.ones(shape)
+        if name.endswith(".bias"):
+            return torch.zeros(shape)
+        scale = 1 / math.sqrt(shape[1])
+        if name.endswith(("embed_tokens.weight", "lm_head.weight")):
+            scale *= 0.32
+        elif name.endswith(("o_proj.weight", "down_proj.weight")):
+            scale /= math.sqrt(2 * self.config["num_hidden_layers"])
+        return torch.randn(shape, generator=_generator(seed, name)).mul_(scale)
 
 
 def matmul_dtype(x: Tensor) -> torch.dtype:
