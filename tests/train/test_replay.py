@@ -20,7 +20,7 @@ def trained(
 ) -> tuple[Artifact, dict[str, Artifact]]:
     made = make_in(directory, ModelKind(), config, parents, context)
     whole = ModelKind.Config.model_validate({"make": "model", **config}).model_dump(mode="json")
-    made.record.update(config=whole, seed=7, fingerprint="0" * 64)
+    made.record.update(config=whole, slice={"seed": 7}, fingerprint="0" * 64)
     return made, parents
 
 

@@ -17,6 +17,8 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel="Prepare")(estimate)
     app.command(rich_help_panel=PANEL)(progress)
     app.command(rich_help_panel=PANEL)(adjust)
+    app.command(rich_help_panel=PANEL)(profile)
+    app.command(rich_help_panel=PANEL)(track)
 
 
 def estimate(
@@ -99,3 +101,53 @@ def adjust(
     lines = ask(drafts[-1], wanted, current_user(), why, now())
     said = ", ".join(f"{line['knob']} {line['value']:g}" for line in lines)
     answer(lines, as_json, lambda: print(f"asked {model} for {said}; it follows at its next step"))
+
+
+def profile(
+    target: Annotated[str, typer.Argument(help="A recipe, or a model that was trained here.", metavar="RECIPE|MODEL")],
+    step: Annotated[str | None, typer.Argument(help="Of a recipe: the model.", metavar="[STEP]")] = None,
+    steps: Annotated[int, typer.Option(help="Steps to look at, by the clock and again by the profiler.", min=1)] = 5,
+    trace: Annotated[Path | None, typer.Option(help="Write a trace for ui.perfetto.dev or chrome://tracing.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or auto.")] = "auto",
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Where the time of a training step goes; nothing in the store changes."""
+    import os
+
+    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # read when torch is first imported: it tells when it starts and ends
+    from wuxing.commands import option
+    from wuxing.commands.profile import RECIPES, of_recipe, of_store, say
+    from wuxing.compute.measure import measured_speed
+    from wuxing.train.plan.budget import Start
+    from wuxing.train.watch.profile import profile_model
+
+    store = open_store(home)
+    context = option.open_context(store, quiet=as_json, device=device)
+    asked = Path(target)
+    found = of_recipe(asked, step, store, context) if asked.suffix in RECIPES else of_store(store, target)
+    start = Start.read(found.directory) if found.directory else None
+    speed = measured_speed(store.home, None)
+    rate = speed.bf16_gflops if speed.bf16_gflops else speed.fp32_gflops
+    looked = profile_model(found.name, found.config, found.parents, found.seed, context, steps, trace, rate, start)
+    answer(looked.to_json(), as_json, lambda: say(looked))
+    if trace is not None and not as_json:
+        print(f"wrote {trace}: open it in ui.perfetto.dev or chrome://tracing")
+
+
+def track(
+    models: Annotated[list[str], typer.Argument(help="Models that are, or were, trained here.", metavar="NAME...")],
+    to: Annotated[str, typer.Option("--to", help="tensorboard, wandb or mlflow.")],
+    into: Annotated[str | None, typer.Option(help="Directory, or MLflow's address; ./runs without it.")] = None,
+    project: Annotated[str, typer.Option(help="The tracker's project or experiment.")] = "wuxing",
+    online: Annotated[bool, typer.Option("--online", help="wandb: send to its server; offline without it.")] = False,
+    live: Annotated[bool, typer.Option("--live", help="Wait for the models, and go on until they end.")] = False,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Mirror the log of a run into TensorBoard, W&B or MLflow."""
+    from wuxing.commands.track import mirror_all
+
+    store = open_store(home)
+    sent = mirror_all(store, [name.removeprefix("model/") for name in models], to, into, project, online, live)
+    answer(sent, as_json, lambda: [print(f"{name}: {count:,} lines to {to}") for name, count in sent.items()])

@@ -14,7 +14,7 @@ import torch
 from wuxing.compute import team
 from wuxing.compute.device import pick_device, pick_precision
 from wuxing.compute.memory import plan_compute
-from wuxing.compute.team import Team
+from wuxing.compute.team import Team, own_threads
 from wuxing.core.artifact import Artifact
 from wuxing.core.context import Context
 from wuxing.core.digest import digest_of_file
@@ -22,6 +22,7 @@ from wuxing.core.error import WuxingError
 from wuxing.core.evidence import Check
 from wuxing.core.file import read_json, write_json
 from wuxing.core.step import Draft
+from wuxing.data.plan import Stage
 from wuxing.data.source import PackedSource
 from wuxing.model.architecture import count_parameters, describe
 from wuxing.model.network import Network
@@ -30,11 +31,12 @@ from wuxing.train.config import ModelConfig
 from wuxing.train.evidence import judge
 from wuxing.train.numerics import cut_difference, pack_difference
 from wuxing.train.order import phases
-from wuxing.train.plan.budget import Start, Trial, resolve_steps, try_out
+from wuxing.train.plan.budget import Start, Trial, resolve_steps, span_seconds, try_out
 from wuxing.train.plan.memory import Watch, refuse_without_memory
+from wuxing.train.plan.ramp import resolve, spans_of
 from wuxing.train.run import ROLLOUTS, Run
 from wuxing.train.save.checkpoint import Checkpoints
-from wuxing.train.together import job_of, lead_of, own_device
+from wuxing.train.together import hand_out, job_of, lead_of, own_device
 from wuxing.train.trainer import Trainer
 from wuxing.train.update.average import Average
 from wuxing.train.update.dropout import Dropout
@@ -62,14 +64,13 @@ def make_model(config: ModelConfig, parents: Mapping[str, Artifact], draft: Draf
         return
     processes = lead_of(context)
     if processes is None:
-        with threads_set(_threads_of(draft, context, 1)):
+        with threads_set(_threads_of(draft, context)):
             _write(*_train(config, parents, draft, context, pick_device(context.device)))
         return
-    processes.give(job_of(config, parents, draft, context))
+    hand_out(processes, job_of(config, parents, draft, context))
     device = own_device(context.device)
-    with threads_set(_threads_of(draft, context, processes.ranks)), processes.working(device):
-        trained = _train(config, parents, draft, context, device)
-        _write(*trained)
+    with processes.working(device), threads_set(team.from_lead(lambda: _threads_of(draft, context, processes))):
+        _write(*_train(config, parents, draft, context, device))
 
 
 def follow_model(
@@ -77,13 +78,17 @@ def follow_model(
 ) -> None:
     """This process's share of a model that another one leads."""
     device = own_device(context.device)
-    with threads_set(_threads_of(draft, context, processes.ranks)), processes.working(device):
+    with processes.working(device), threads_set(team.from_lead(lambda: _threads_of(draft, context, processes))):
         _train(config, parents, draft, context, device)
 
 
-def _threads_of(draft: Draft, context: Context, processes: int) -> int:
-    earlier = Start.read(draft.path)
-    return earlier.threads if earlier else max(1, min(context.workers, torch.get_num_threads()) // processes)
+def _threads_of(draft: Draft, context: Context, processes: Team | None = None) -> int:
+    """Threads of each process; with several, the lead decides for all: they decide the bits."""
+    if earlier := Start.read(draft.path):
+        return earlier.threads
+    if said := own_threads():
+        return said
+    return max(1, min(context.workers, torch.get_num_threads()) // (processes.local_ranks if processes else 1))
 
 
 def _train(
@@ -93,11 +98,14 @@ def _train(
     torch.manual_seed(draft.seed)
     watch = Watch()
     known = team.from_lead(lambda: _as_json(Start.read(draft.path)))
-    start = Start(**known) if known else _decide(setting, torch.get_num_threads())
+    start = Start(**known) if known else decide(setting, torch.get_num_threads())
     run = begin(setting, start, watch)
     run.resume()
     _warn_of_another_machine(start, setting)
-    run.finish()
+    try:
+        run.finish()
+    finally:
+        run.checkpoints.settle()
     return setting, start, run
 
 
@@ -105,7 +113,7 @@ def _as_json(start: Start | None) -> dict[str, Any]:
     return asdict(start) if start else {}
 
 
-def _decide(setting: Setting, threads: int) -> Start:
+def decide(setting: Setting, threads: int) -> Start:
     """Everything on which the bits depend, from a trial whose weights are thrown away."""
     config, draft = setting.config, setting.draft
     precision = pick_precision(setting.device)
@@ -130,10 +138,14 @@ def _decide(setting: Setting, threads: int) -> Start:
         trial = try_out(_trainer(setting, parts, rate, 10**6, precision), parts.validate)
         compiled = trial.step_seconds < 0.97 * eager.step_seconds
         trial = trial if compiled else eager
+    spans = spans_of(config)
+    seconds = span_seconds(_trainer(setting, parts, rate, 10**6, precision), spans, trial)
     spent = time.monotonic() - setting.began
     measurements = config.validation.times + 1
     steps = resolve_steps(config.budget, parts.step_positions, parts.epoch_steps, trial, measurements, spent)
     planned = trial.step_seconds * steps + measurements * trial.validation_seconds if trial else 0.0
+    epoch_rows = parts.epoch_steps * spans[-1].rows
+    steps, stages = resolve(config.budget, steps, spans, config.length_tokens, epoch_rows, seconds)
     start = Start(
         steps=steps,
         threads=threads,
@@ -146,12 +158,15 @@ def _decide(setting: Setting, threads: int) -> Start:
         planned_bytes=planned_bytes,
         checks=checks,
         position_flops=plan_compute(shape, count_parameters(shape), 1, config.length_tokens, 1.0).flops,
+        stages=[[stage.start, stage.rows, stage.parts] for stage in stages],
     )
     start = Start(**team.from_lead(lambda: asdict(start)))
     if team.rank() == 0:
         start.write(draft.path)
     where = f"{threads} threads" + (f" of each of {team.ranks()} processes" if team.ranks() > 1 else "")
-    say(f"{draft.name}: {start.steps:,} steps of {parts.step_positions:,} positions, {start.precision} on {where}")
+    first = f"{stages[0].rows * config.length_tokens:,} to " if stages else ""
+    size = f"{first}{parts.step_positions:,} positions"
+    say(f"{draft.name}: {start.steps:,} steps of {size}, {start.precision} on {where}")
     return start
 
 
@@ -172,7 +187,8 @@ def begin(setting: Setting, start: Start, watch: Watch) -> Run:
     precision = getattr(torch, start.precision)
     parts = _assemble(setting, precision, draft.file(ROLLOUTS) if config.task else None)
     if isinstance(parts.source, PackedSource):
-        parts.source.phases = phases(config.phases, start.steps, parts.source.step_rows)
+        parts.source.stages = [Stage(*stage) for stage in start.stages]
+        parts.source.phases = phases(config.phases, start.steps, parts.source.stages, parts.source.step_rows)
     if start.compiled:
         parts.network.model.compile()
     rate = config.optimizer.learning_rate or learning_rate(config, _width(parts.network), parts.step_positions)

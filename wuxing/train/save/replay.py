@@ -85,8 +85,8 @@ def _replay(
     kept = f"step-{found.first:08d}"
     if found.first:
         shutil.copytree(model.path / "checkpoints" / kept, room / "checkpoints" / kept)
-    config = ModelConfig.model_validate(_without_none(model.record["config"]))
-    draft = Draft(room, model.kind, model.name, model.fingerprint, int(model.record["seed"]))
+    config = recorded_config(model)
+    draft = Draft(room, model.kind, model.name, model.fingerprint, int(model.record["slice"]["seed"]))
     start = Start.read(room)
     assert start is not None
     setting = Setting(config, parents, draft, context, pick_device(context.device), time.monotonic())
@@ -113,6 +113,11 @@ def _replay(
             if not torch.equal(value, now[name].cpu())
         ]
     return found
+
+
+def recorded_config(model: Artifact) -> ModelConfig:
+    """What the recipe of a trained model said."""
+    return ModelConfig.model_validate(_without_none(model.record["config"]))
 
 
 def _without_none(value: Any) -> Any:
