@@ -18,6 +18,9 @@ IGNORED = -100
 PADDING = -1
 """The document number of a position that holds no token."""
 
+BATCH_SHARE = "batch_share"
+"""The figure of a source that says how large a step was beside the largest; the learning rate may follow it."""
+
 
 @dataclass
 class Batch:
@@ -56,6 +59,25 @@ class Batch:
     def pieces(self, rows: int) -> list[Batch]:
         """Cut into batches of at most `rows` rows, in order."""
         return [self.rows(start, min(start + rows, len(self))) for start in range(0, len(self), rows)]
+
+    def cut(self, parts: int) -> Batch:
+        """Every row cut into `parts` shorter ones that do not see each other; their order and labels stay.
+
+        A document that goes on over a cut begins to count its positions anew behind it.  Both keep the row's id.
+        """
+        if parts == 1:
+            return self
+        shape = (len(self) * parts, self.tokens_BT.shape[1] // parts)
+        positions_BT, documents_BT = self.positions_BT.reshape(shape), self.documents_BT.reshape(shape)
+        goes_on_BT = documents_BT == documents_BT[:, :1]
+        cut = {name: getattr(self, name).reshape(shape) for name in TENSORS}
+        cut["positions_BT"] = positions_BT - positions_BT[:, :1] * goes_on_BT
+        extra = {
+            name: value.reshape(shape) if value.ndim == 2 else value.repeat_interleave(parts)
+            for name, value in self.extra.items()
+        }
+        ids = [sample for sample in self.sample_ids for _ in range(parts)]
+        return replace(self, **cut, sample_ids=ids, extra=extra)
 
     def rows(self, start: int, stop: int) -> Batch:
         """The rows from `start` up to `stop`."""

@@ -115,6 +115,18 @@ class Phase:
 
 
 @dataclass(frozen=True)
+class Stage:
+    """From sample `start` on, a step takes `rows` rows of the plan, each cut into `parts` rows of the same length.
+
+    Which sample stands at which place does not depend on it.
+    """
+
+    start: int
+    rows: int
+    parts: int = 1
+
+
+@dataclass(frozen=True)
 class SamplePlan:
     """The endless order of samples over one data set or a weighted mixture.
 

@@ -14,14 +14,14 @@ import numpy as np
 import torch
 
 from wuxing.core.error import WuxingError
-from wuxing.data.batch import Batch
+from wuxing.data.batch import BATCH_SHARE, Batch
 from wuxing.data.packing import Packing, Row
-from wuxing.data.plan import Ladder, Phase, SamplePlan
+from wuxing.data.plan import Ladder, Phase, SamplePlan, Stage
 
 
 @dataclass
 class PackedSource:
-    """Steps of `step_rows` rows over one data set or a weighted mixture.
+    """Steps of `step_rows` rows, or of fewer at first, over one data set or a weighted mixture.
 
     With several ranks, rank r of `ranks` gets rows r, r + ranks, ... of each step: the sequence of steps is the same
     for any number of them.  Pieces have at most `piece_rows` rows.
@@ -38,6 +38,8 @@ class PackedSource:
     """The place in the plan of the next step's first row."""
     phases: Sequence[Phase] = ()
     """Other weights later on."""
+    stages: Sequence[Stage] = ()
+    """Smaller steps, or shorter rows, on the way to `step_rows` whole ones; empty: all steps are equal."""
     ladders: Mapping[str, Ladder] = field(default_factory=dict)
     """Data sets that begin with a curriculum."""
     ahead: int = 0
@@ -66,15 +68,29 @@ class PackedSource:
     def __next__(self) -> list[Batch]:
         started = time.perf_counter()
         pieces = self._fetched() if self.ahead else self._pieces(self.position)
-        self.position += self.step_rows
+        stage = self.stage(self.position)
+        self.position += stage.rows
         self.figures = {"loader_wait_seconds": round(time.perf_counter() - started, 6)}
+        if self.stages:
+            self.figures[BATCH_SHARE] = round(stage.rows / self.step_rows, 6)
+            self.figures["row_share"] = round(1 / stage.parts, 6)
         return pieces
 
+    def stage(self, position: int) -> Stage:
+        """How large the step is that begins at a place of the plan."""
+        found = Stage(0, self.step_rows)
+        for stage in self.stages:
+            found = stage if stage.start <= position else found
+        return found
+
     def _pieces(self, position: int) -> list[Batch]:
-        places = range(position + self.rank, position + self.step_rows, self.ranks)
-        batch = self.batch(list(places))
-        rows = self.piece_rows or max(1, len(batch))
-        width = max(1, len(batch) // max(1, len(places)))
+        stage = self.stage(position)
+        places = range(position + self.rank, position + stage.rows, self.ranks)
+        if not places:  # fewer rows than ranks
+            return []
+        batch = self.batch(list(places)).cut(stage.parts)
+        rows = (self.piece_rows or len(places)) * stage.parts
+        width = max(1, len(batch) // len(places))
         pieces = batch.pieces(max(width, rows - rows % width))
         return [piece.pinned() for piece in pieces] if self.pin else pieces
 
@@ -83,13 +99,19 @@ class PackedSource:
         if self._coming and self._coming[0][0] != self.position:
             self._forget()
         while len(self._coming) <= self.ahead:
-            position = self.position + len(self._coming) * self.step_rows
+            last = self._coming[-1][0] if self._coming else None
+            position = self.position if last is None else last + self.stage(last).rows
             self._coming.append((position, self._thread.submit(self._pieces, position)))
         return self._coming.popleft()[1].result()
 
     @cached_property
     def _thread(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(1, thread_name_prefix="loader")
+
+    def begin_stages(self, stages: Sequence[Stage]) -> None:
+        """Other sizes of steps; what was made ahead is forgotten."""
+        self.stages = stages
+        self._forget()
 
     def _forget(self) -> None:
         for _, future in self._coming:

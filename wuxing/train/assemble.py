@@ -26,7 +26,7 @@ from wuxing.objective.objective import Objective
 from wuxing.task.task import load_task
 from wuxing.text.tokenizer import Tokenizer
 from wuxing.train.config import ModelConfig
-from wuxing.train.order import ladders
+from wuxing.train.order import ladders, refuse_torn
 from wuxing.train.plan.memory import PIECE_POSITIONS
 from wuxing.train.rollout import Rollouts
 from wuxing.train.validate import BitsPerByte, TaskAccuracy, Validator
@@ -80,6 +80,7 @@ def assemble(
     if config.task is not None:
         return _reinforced(config, parents, network, tokenizer, seed, precision, rollouts, piece_rows)
     packings = {name: _packing(config, parents[f"data.{name}"], "train", tokenizer) for name in config.data or {}}
+    refuse_torn(config.length_ramp, packings)
     assert config.batch_tokens is not None and config.data is not None and config.objective.next_token is not None
     step_rows = config.batch_tokens // config.length_tokens
     source = PackedSource(packings, config.data, seed, step_rows, piece_rows, team.rank(), team.ranks())

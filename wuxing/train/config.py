@@ -11,6 +11,7 @@ from wuxing.model.architecture import Architecture
 from wuxing.objective.grpo import Grpo
 from wuxing.objective.next_token import NextToken
 from wuxing.train.order import Curriculum, DataPhase, contradiction
+from wuxing.train.plan import ramp
 from wuxing.train.update.freeze import Freeze
 from wuxing.train.update.guard import Guard
 from wuxing.train.update.schedule import Schedule
@@ -146,6 +147,12 @@ class ModelConfig(StepConfig):
     """Tokens of a row: the longest context that is trained.  With a task: prompt and reply together."""
     batch_tokens: int | None = Field(default=None, gt=0)
     """Positions of one optimizer step.  With a task, `rollout` says it."""
+    batch_ramp: tuple[ramp.BatchStage, ...] = ()
+    """Smaller steps first (batch-size warm-up): `[{until: 0.1, batch_tokens: 4096}, {until: 0.3, batch_tokens: 8192}]`,
+    then `batch_tokens`.  The learning rate follows by `schedule.batch_law`."""
+    length_ramp: tuple[ramp.LengthStage, ...] = ()
+    """Shorter rows first (sequence-length warm-up, Li et al. 2022): `[{until: 0.2, length_tokens: 64}]`.  Rows are cut,
+    so steps keep their positions and the samples their order; not for whole documents."""
     whole_documents: bool | None = None
     """True: documents are not torn (best fit); false: the stream is cut (blocks).  Left out: true for dialogues."""
     document_mask: bool = True
@@ -199,7 +206,7 @@ class ModelConfig(StepConfig):
         if self.architecture is not None and self.tokenizer is None:
             raise ValueError("architecture needs a tokenizer beside it")
         self._fits_objective()
-        if wrong := contradiction(self.data or {}, self.phases):
+        if wrong := contradiction(self.data or {}, self.phases) or ramp.contradiction(self):
             raise ValueError(wrong)
         if self.budget.epochs is not None and len(self.data or {}) > 1:
             raise ValueError("budget.epochs and several data sets contradict each other: give steps or tokens")
@@ -213,12 +220,13 @@ class ModelConfig(StepConfig):
         learns_by_reward = self.objective.grpo is not None
         word = "grpo" if learns_by_reward else "next_token"
         needed = ("task", "rollout") if learns_by_reward else ("data", "batch_tokens")
-        foreign = ("data", "batch_tokens", "curriculum") if learns_by_reward else ("task", "rollout")
+        of_data = ("data", "batch_tokens", "batch_ramp", "length_ramp", "curriculum")
+        foreign = of_data if learns_by_reward else ("task", "rollout")
         for name in needed:
             if getattr(self, name) is None:
                 raise ValueError(f"objective {word} needs {name}")
         for name in foreign:
-            if getattr(self, name) is not None:
+            if getattr(self, name) not in (None, ()):
                 raise ValueError(f"{name} and objective {word} contradict each other: take one of them out")
         if learns_by_reward and self.dropout:
             raise ValueError("dropout and objective grpo contradict each other: replies are drawn without it")

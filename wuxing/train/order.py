@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from wuxing.core.error import WuxingError
 from wuxing.core.step import Config
+from wuxing.train.plan.ramp import LengthStage, first_sample
 
 if TYPE_CHECKING:
     from wuxing.data.packing import Packing
-    from wuxing.data.plan import Ladder, Phase
+    from wuxing.data.plan import Ladder, Phase, Stage
 
 
 class DataPhase(Config):
@@ -51,12 +53,22 @@ def ladders(curriculum: Curriculum | None, packings: Mapping[str, Packing]) -> d
     return {name: Ladder(p.scores(c.by), c.buckets, c.epochs, c.descending) for name, p in packings.items()}
 
 
-def phases(wanted: tuple[DataPhase, ...], steps: int, step_rows: int) -> tuple[Phase, ...]:
+def phases(wanted: tuple[DataPhase, ...], steps: int, stages: Sequence[Stage], step_rows: int) -> tuple[Phase, ...]:
     """The phases by the place of their first sample, for a run of so many steps."""
     from wuxing.data.plan import Phase
 
-    found = {max(1, round(phase.after * steps)) * step_rows: phase.data for phase in wanted}
+    found = {first_sample(stages, step_rows, max(1, round(phase.after * steps))): phase.data for phase in wanted}
     return tuple(Phase(start, data) for start, data in sorted(found.items()))
+
+
+def refuse_torn(ramp: Collection[LengthStage], packings: Mapping[str, Packing]) -> None:
+    """Raises WuxingError where shorter rows would tear documents that were packed whole."""
+    from wuxing.data.packing import Blocks
+
+    whole = [name for name, packing in packings.items() if not isinstance(packing, Blocks)]
+    if ramp and whole:
+        remedy = "Take length_ramp out, or train on them in a step of its own"
+        raise WuxingError(f"{whole[0]} holds whole documents, which the shorter rows of length_ramp would tear", remedy)
 
 
 def contradiction(data: Mapping[str, float], wanted: tuple[DataPhase, ...]) -> str:

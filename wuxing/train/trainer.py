@@ -17,7 +17,7 @@ from torch import Tensor
 
 from wuxing.compute import team
 from wuxing.core.error import WuxingError
-from wuxing.data.batch import Batch, BatchSource
+from wuxing.data.batch import BATCH_SHARE, Batch, BatchSource
 from wuxing.model.network import Network
 from wuxing.objective.objective import Objective
 from wuxing.train.update.average import Average, swapped
@@ -109,6 +109,7 @@ class Trainer:
                 if parameter.grad is not None:
                     parameter.grad.mul_(self.clip / norm)
         rate = self.schedule.factor(self.done, self.steps, self.measured)
+        rate *= self.schedule.of_batch(self.source.figures.get(BATCH_SHARE, 1.0))
         leapt = is_spike(self.recent, loss)
         skipped = leapt and self.guard.spike == "skip"
         if not skipped:

@@ -9,14 +9,17 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from wuxing.compute import team
 from wuxing.core.file import read_json, write_json
+from wuxing.data.plan import Stage
+from wuxing.data.source import PackedSource
 from wuxing.train.config import Budget
+from wuxing.train.plan.ramp import Span
 from wuxing.train.trainer import Trainer
 
 START = "start.json"
@@ -48,6 +51,8 @@ class Start:
     """The numerics self-checks of the first batch."""
     position_flops: float = 0.0
     """Arithmetic of one position, forward and backward."""
+    stages: list[list[int]] = field(default_factory=list)
+    """Smaller steps and shorter rows on the way: each the numbers of a `Stage`; empty when all steps are equal."""
 
     def write(self, directory: Path) -> None:
         """Keep it, on the disk before training begins."""
@@ -79,6 +84,19 @@ def try_out(trainer: Trainer, validate: Callable[[Any], object]) -> Trial:
     begun = time.monotonic()
     validate(trainer.network)
     return Trial(statistics.median(times[WARM_STEPS:]), time.monotonic() - begun)
+
+
+def span_seconds(trainer: Trainer, spans: Sequence[Span], trial: Trial | None) -> list[float]:
+    """Seconds of a step of each span of a run, the last of which the trial has timed; none without a trial."""
+    source, times = trainer.source, []
+    if trial is None or len(spans) == 1:
+        return []
+    assert isinstance(source, PackedSource)
+    for span in spans[:-1]:
+        source.begin_stages((Stage(0, span.rows, span.parts),))
+        seconds = [trainer.step().seconds for _ in range(WARM_STEPS + TIMED_STEPS)]
+        times.append(statistics.median(seconds[WARM_STEPS:]))
+    return [*times, trial.step_seconds]
 
 
 def resolve_steps(

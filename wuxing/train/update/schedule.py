@@ -31,6 +31,14 @@ class Schedule(Config):
     fall: float = Field(default=0.5, gt=0, lt=1)
     """`plateau`: what the rate is multiplied with at each fall."""
 
+    batch_law: Literal["sqrt", "linear", "none"] = "sqrt"
+    """With `batch_ramp`: a step of a quarter of the batch has half the rate (`sqrt`, Malladi et al. 2022), a quarter of
+    it (`linear`, Goyal et al. 2017), or all of it (`none`)."""
+
+    def of_batch(self, share: float) -> float:
+        """What the rate of a step is multiplied with whose batch is this share of the full one."""
+        return {"sqrt": math.sqrt(share), "linear": share, "none": 1.0}[self.batch_law]
+
     def factor(self, step: int, steps: int, measured: Sequence[float] = ()) -> float:
         """What the learning rates of step `step` (counted from 0) of `steps` are multiplied with.
 
