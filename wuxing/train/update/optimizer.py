@@ -6,8 +6,8 @@ State is a flat dictionary of tensors by parameter name, as safetensors stores i
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +15,17 @@ from torch import Tensor, nn
 from wuxing.compute.device import pick_precision
 from wuxing.core.error import WuxingError
 from wuxing.train.config import OptimizerConfig
+from wuxing.train.shard.adafactor import CutAdafactor
+
+if TYPE_CHECKING:
+    from wuxing.train.shard.cut import Shards
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of the quintic iteration (Jordan 2024): steepest at zero, singular values end within 0.7 and 1.2."""
 NEWTON_SCHULZ_STEPS = 5
 SEPARATOR = "|"
+Whole = Callable[[list[Tensor], torch.Size, Callable[[Tensor], Tensor]], list[Tensor]]
+"""(rows here of updates of one shape, that shape, function of a batch of whole ones) → rows here of its values."""
 PATH_MEAN = f"{SEPARATOR}x"
 """Ends the names of schedule_free's averaged weights in a checkpoint."""
 
@@ -32,8 +38,19 @@ class Muon(torch.optim.Optimizer):
     with fewer and larger products, and in fp32 where bf16 is not native.
     """
 
-    def __init__(self, parameters: Iterable[Tensor], lr: float, weight_decay: float, momentum: float):
+    def __init__(
+        self,
+        parameters: Iterable[Tensor],
+        lr: float,
+        weight_decay: float,
+        momentum: float,
+        shapes: Mapping[int, torch.Size] | None = None,
+        whole: Whole | None = None,
+    ):
+        """Where the parameters are rows of matrices cut over processes: `shapes` of the whole ones, by the identity of
+        the parameter, and `whole`, which applies a function to whole updates."""
         super().__init__(parameters, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
+        self.shapes, self.whole = shapes or {}, whole
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -42,10 +59,13 @@ class Muon(torch.optim.Optimizer):
             by_shape: dict[torch.Size, list[Tensor]] = {}
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    by_shape.setdefault(parameter.shape, []).append(parameter)
+                    by_shape.setdefault(self.shapes.get(id(parameter), parameter.shape), []).append(parameter)
             for shape, parameters in by_shape.items():
                 updates = [self._update(parameter, group["momentum"]) for parameter in parameters]
-                orthogonal = orthogonalise(torch.stack(updates))
+                if self.whole is None:
+                    orthogonal: Iterable[Tensor] = orthogonalise(torch.stack(updates))
+                else:
+                    orthogonal = self.whole(updates, shape, orthogonalise)
                 scale = group["lr"] * 0.2 * math.sqrt(max(shape))
                 for parameter, update in zip(parameters, orthogonal, strict=True):
                     parameter.mul_(1 - group["lr"] * group["weight_decay"])
@@ -135,15 +155,19 @@ class ScheduleFree(torch.optim.Optimizer):
 class Optimizer:
     """All optimizers of one network behind one `step`."""
 
-    def __init__(self, network: nn.Module, config: OptimizerConfig, learning_rate: float):
+    def __init__(self, network: nn.Module, config: OptimizerConfig, learning_rate: float, shards: Shards | None = None):
         self.config = config
-        self.named = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
-        named = group_parameters(self.named, config.kind)
-        parameters = {treatment: [self.named[name] for name in names] for treatment, names in named.items()}
+        named = dict(network.named_parameters()) if shards is None else shards.named
+        self.named = {name: named[name] for name, p in network.named_parameters() if p.requires_grad}
+        shapes = {id(named[name]): shards.shape(name) for name in shards.matrices} if shards else {}
+        treated = group_parameters(self.named, config.kind)
+        parameters = {treatment: [self.named[name] for name in names] for treatment, names in treated.items()}
         self.matrices = parameters["muon"] + parameters["matrix"]
         self.parts: list[torch.optim.Optimizer] = []
         if parameters["muon"]:
-            self.parts.append(Muon(parameters["muon"], learning_rate, config.weight_decay, config.momentum))
+            whole = shards.orthogonalise if shards else None
+            rates = (learning_rate, config.weight_decay, config.momentum)
+            self.parts.append(Muon(parameters["muon"], *rates, shapes, whole))
         groups: list[dict[str, Any]] = [
             {"params": parameters["embedding"], "weight_decay": 0.0, "lr": learning_rate * config.embedding_rate},
             {"params": parameters["matrix"], "weight_decay": config.weight_decay},
@@ -151,7 +175,11 @@ class Optimizer:
         ]
         groups = [group for group in groups if group["params"]]
         if groups:
-            self.parts.append(_element_wise(groups, config, learning_rate))
+            if config.kind == "adafactor" and shards is not None:
+                heights = {key: shape[0] for key, shape in shapes.items()}
+                self.parts.append(CutAdafactor(groups, learning_rate, heights, shards.add_up))
+            else:
+                self.parts.append(_element_wise(groups, config, learning_rate))
         self.rate = learning_rate
         self.base = [[group["lr"] for group in part.param_groups] for part in self.parts]
 
