@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from small_run import base_config, base_parents, make_in, signed, solver_config, train_solver
 from test_model_kind import stopped_after
 
+from wuxing.compute.team import start_followers
 from wuxing.core.artifact import Artifact
 from wuxing.core.context import Context
 from wuxing.core.error import Interrupted, WuxingError
@@ -33,7 +34,10 @@ into pieces (0.006 measured).  Leaving out the sum over ranks gives 0.125."""
 
 @contextmanager
 def several(context: Context, processes: int) -> Iterator[Context]:
-    context.processes, context.workers = processes, processes
+    """Several processes with this one as their lead, as under torchrun."""
+    if processes > 1:
+        context.team = start_followers(processes, ["-m", "wuxing.train.together"], timeout_seconds=60)
+    context.workers = processes
     try:
         yield context
     finally:

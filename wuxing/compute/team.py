@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from wuxing.compute.fleet import LostError
 from wuxing.core.error import WuxingError
 
 BEAT_SECONDS = 1.0
@@ -43,6 +45,10 @@ class Team:
     port: int
     timeout_seconds: float = 120.0
     """How long a collective may wait for another process before it counts as lost."""
+    local_ranks: int = 1
+    """Processes of the team on this host."""
+    lost: str = ""
+    """Why this is not the first life of the team, where the store that it meets in has seen others."""
     followers: list[subprocess.Popen[bytes]] = field(default_factory=list)
     _jobs: int = 0
     _heard: float = 0.0
@@ -50,13 +56,53 @@ class Team:
 
     def __post_init__(self) -> None:
         hosts = self.rank == 0 and not _agent_holds_store()
-        wait = timedelta(seconds=max(60.0, self.timeout_seconds))
-        options: dict[str, Any] = {"wait_for_workers": False, "timeout": wait}
-        self.store = dist.TCPStore(self.address, self.port, is_master=hosts, **options)
-        self._beats = dist.TCPStore(self.address, self.port, is_master=False, **options)
-        self._beats.set(f"place/{self.rank}", f"{platform.node() or 'this host'}, process {os.getpid()}")
+        options: dict[str, Any] = {"wait_for_workers": False, "timeout": timedelta(seconds=self._patience)}
+        store = dist.TCPStore(self.address, self.port, is_master=hosts, **options)
+        beats = dist.TCPStore(self.address, self.port, is_master=False, **options)
         self._over = threading.Event()
+        attempt = f"attempt/{self._attempt(store, beats)}"
+        self.store, self._beats = dist.PrefixStore(attempt, store), dist.PrefixStore(attempt, beats)
+        self._beats.set(f"place/{self.rank}", f"{platform.node() or 'this host'}, process {os.getpid()}")
         threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
+
+    @property
+    def _patience(self) -> float:
+        """Seconds in which the others must have come."""
+        return max(60.0, self.timeout_seconds)
+
+    def _attempt(self, store: dist.Store, beats: dist.Store) -> int:
+        """Which life of the team this is.
+
+        torchrun keeps one store over its restarts, with all that earlier lives wrote into it, and its own count of
+        restarts may differ between hosts.  So the lead counts, and answers each newcomer's greeting.
+        """
+        if not _agent_holds_store():
+            return 0
+        if self.rank == 0:
+            attempt = store.add("attempts", 1)
+            self.lost = f"restart {attempt - 1} by torchrun" if attempt > 1 else ""
+            threading.Thread(target=self._welcome, args=(beats, attempt), name="welcome", daemon=True).start()
+            return attempt
+        greeting, until = uuid.uuid4().hex, time.monotonic() + self._patience
+        store.set(f"hello/{self.rank}", greeting)
+        while not store.check([f"welcome/{greeting}"]):
+            if time.monotonic() > until:
+                raise LostError(f"rank 0 at {self.address} has not come", "Start all processes again")
+            time.sleep(0.05)
+        return int(store.get(f"welcome/{greeting}"))
+
+    def _welcome(self, store: dist.Store, attempt: int) -> None:
+        """The lead: answer the others; greetings of earlier lives among them do no harm."""
+        answered: set[bytes] = set()
+        while not self._over.wait(0.1 if len(answered) < self.ranks - 1 else BEAT_SECONDS):
+            try:
+                for rank in range(1, self.ranks):
+                    greeting = store.get(f"hello/{rank}") if store.check([f"hello/{rank}"]) else b""
+                    if greeting and greeting not in answered:
+                        answered.add(greeting)
+                        store.set(f"welcome/{greeting.decode()}", str(attempt))
+            except (RuntimeError, OSError):  # torchrun is gone: the next collective will say so
+                return
 
     def _beat(self) -> None:
         number = 0
@@ -84,10 +130,26 @@ class Team:
                     job: dict[str, Any] = json.loads(self.store.get(key))
                     return job
             except (RuntimeError, OSError) as error:
-                raise WuxingError(f"rank 0 at {self.address} is gone", "Start all processes again") from error
+                raise LostError(f"rank 0 at {self.address} is gone", "Start all processes again") from error
             if os.getppid() != alone:
                 raise WuxingError("the process that started this one is gone", "Start all processes again")
             time.sleep(0.1)
+
+    def ready(self, wrong: str = "") -> None:
+        """The others: say that the job can begin, or what is wrong here."""
+        self.store.set(f"ready/{self._jobs}/{self.rank}", wrong or "yes")
+
+    def wait_ready(self) -> None:
+        """The lead: wait for the others.  Raises WuxingError with what is wrong with one, LostError for a lost one."""
+        until = time.monotonic() + self._patience
+        for rank in range(1, self.ranks):
+            key = f"ready/{self._jobs}/{rank}"
+            while not self.store.check([key]):
+                if time.monotonic() > until:
+                    raise LostError(f"training stopped: {self._who_is_gone()}", "Start all processes again")
+                time.sleep(0.02)
+            if (said := self.store.get(key).decode()) != "yes":
+                raise WuxingError(f"rank {rank} ({self._read(f'place/{rank}')}): {said}")
 
     @contextmanager
     def working(self, device: torch.device) -> Iterator[None]:
@@ -107,7 +169,7 @@ class Team:
         except (RuntimeError, dist.DistError) as error:
             if not isinstance(error, dist.DistError) and not _is_lost_connection(error):
                 raise
-            raise WuxingError(
+            raise LostError(
                 f"training stopped: {self._who_is_gone()}", "Type the same command again: it goes on from the last save"
             ) from error
         finally:
@@ -138,7 +200,7 @@ class Team:
 
     def fail(self, error: BaseException) -> None:
         """Leave word of what ended this process, for the lead to tell."""
-        if not self._answers():
+        if isinstance(error, LostError) or not self._answers():
             return
         self._beats.set(f"failed/{self.rank}", " ".join(str(error).split())[:500] or type(error).__name__)
 
@@ -180,7 +242,17 @@ def from_environment() -> Team | None:
         raise WuxingError(f"WORLD_SIZE is {ranks}, but {missing[0]} is not set", "Start it with torchrun")
     timeout = float(os.environ.get("WUXING_TIMEOUT_SECONDS", "120"))
     rank, port = int(os.environ["RANK"]), int(os.environ["MASTER_PORT"])
-    return Team(rank, ranks, os.environ["MASTER_ADDR"], port, timeout)
+    local_ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return Team(rank, ranks, os.environ["MASTER_ADDR"], port, timeout, local_ranks)
+
+
+def own_threads() -> int:
+    """Threads of this process as whoever started it said; 0 when nobody did.
+
+    OMP_NUM_THREADS is torchrun's word for one process; without torchrun it is what a user allows the whole command.
+    """
+    torchrun = os.environ.get("OMP_NUM_THREADS", "0") if "TORCHELASTIC_RUN_ID" in os.environ else "0"
+    return int(os.environ.get("WUXING_THREADS") or torchrun)
 
 
 def start_followers(processes: int, command: list[str], timeout_seconds: float = 120.0) -> Team:
@@ -188,10 +260,10 @@ def start_followers(processes: int, command: list[str], timeout_seconds: float =
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = int(free.getsockname()[1])
-    team = Team(0, processes, "127.0.0.1", port, timeout_seconds)
+    team = Team(0, processes, "127.0.0.1", port, timeout_seconds, local_ranks=processes)
     for rank in range(1, processes):
         place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "MASTER_ADDR": "127.0.0.1"}
-        place |= {"MASTER_PORT": port, "WUXING_TIMEOUT_SECONDS": timeout_seconds}
+        place |= {"LOCAL_WORLD_SIZE": processes, "MASTER_PORT": port, "WUXING_TIMEOUT_SECONDS": timeout_seconds}
         environment = {**os.environ, **{name: str(value) for name, value in place.items()}}
         team.followers.append(subprocess.Popen([sys.executable, *command], env=environment))
     return team

@@ -74,7 +74,13 @@ class Context:
     on: str = field(default_factory=lambda: os.environ.get("WUXING_ON") or "local")
     """Where work that can be spread runs: "local" (this process, or a pool of processes) or "ray" (a cluster)."""
     processes: int = 1
-    """Processes that train one model together, this one included."""
+    """Processes that train one model together."""
+    min_processes: int = 0
+    """With how few of them a run goes on when places are lost; 0: with no fewer."""
+    replacements: int = 3
+    """How often in one model lost processes are replaced before the run ends."""
+    lost: str = ""
+    """Who was lost before this start; a run writes it into its log."""
     team: Any = None
     """Those processes (`compute.team.Team`), once they were needed."""
 

@@ -20,10 +20,15 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+def temporary(path: Path) -> Path:
+    """A name beside `path` for something of this process that must not outlive it; see `remove_temporaries`."""
+    return path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `path` whole or not at all: temporary name, fsync, `os.replace`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
+    draft = temporary(path)
     try:
         with open(draft, "wb") as file:
             file.write(content)

@@ -29,6 +29,7 @@ from wuxing.model.network import Network
 from wuxing.train.assemble import Parts, assemble, load_tokenizer, shape_of
 from wuxing.train.config import ModelConfig
 from wuxing.train.evidence import judge
+from wuxing.train.fleet import has_fleet, train_on_fleet
 from wuxing.train.numerics import cut_difference, pack_difference
 from wuxing.train.order import phases
 from wuxing.train.plan.budget import Start, Trial, resolve_steps, span_seconds, try_out
@@ -61,6 +62,10 @@ class Setting:
 def make_model(config: ModelConfig, parents: Mapping[str, Artifact], draft: Draft, context: Context) -> None:
     """Train, or go on training, and write the artifact; with several processes, as their lead."""
     if _finished_before(draft, config):
+        return
+    if has_fleet(context):
+        train_on_fleet(config, parents, draft, context)
+        assert _finished_before(draft, config), "rank 0 ended well without a finished model"
         return
     processes = lead_of(context)
     if processes is None:

@@ -35,6 +35,7 @@ class ModelKind(StepKind[ModelConfig]):
         "log.jsonl",
         "asked.jsonl",
         "adjusted.jsonl",
+        "attempts.jsonl",
         "start.json",
         "finished.json",
         "rollouts/*",

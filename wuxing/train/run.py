@@ -80,6 +80,8 @@ class Run:
             self.context.progress.say(f"{self.name}: going on after step {self.trainer.done} of {self.trainer.steps}")
         self._forget_after(self.trainer.done if found else -1)
         self.knobs.restore(self.trainer, self.trainer.done)
+        if self.context.lost:
+            self._log({"step": self.trainer.done, "lost": self.context.lost, "processes": team.ranks()})
         return found
 
     @property

@@ -6,36 +6,47 @@ the store's files under the same path.
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from wuxing.compute.device import pick_device
-from wuxing.compute.team import Team, from_environment, start_followers
+from wuxing.compute.fleet import LOST, end_with_parent, is_lost
+from wuxing.compute.team import Team, from_environment
 from wuxing.core.artifact import Artifact
 from wuxing.core.context import Context
 from wuxing.core.error import Interrupted, WuxingError
+from wuxing.core.file import temporary, write_text
 from wuxing.core.step import Draft
 from wuxing.train.config import ModelConfig
 
+SEEN_SECONDS = 10.0
+"""A file that one host has written must be there for another after so long: network file systems take a moment."""
+SAME_RELEASES = ("torch", "safetensors", "wuxing")
+"""All processes must have the same release of these: others round in other ways, or keep other files."""
+
 
 def lead_of(context: Context) -> Team | None:
-    """The processes that this one leads: started when first needed; None when it works alone."""
+    """The processes that this one leads, which torchrun or a fleet started; None when it works alone."""
     if context.team is None:
         context.team = from_environment()
-    if context.team is None and context.processes > 1:
-        context.team = start_followers(context.processes, ["-m", "wuxing.train.together"])
+        context.lost = context.lost or (context.team.lost if context.team is not None else "")
     return context.team
 
 
 def own_device(name: str) -> torch.device:
-    """Of several processes on one host, each takes the GPU of its number."""
+    """Of several processes on one host, each takes the GPU of its number; Ray shows each process only its own."""
     device = pick_device(name)
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if device.type == "cuda" else device
+    if device.type != "cuda":
+        return device
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
 
 
 def job_of(
@@ -56,17 +67,66 @@ def job_of(
     }
 
 
+@contextmanager
+def marked(path: Path) -> Iterator[dict[str, Any]]:
+    """Within: a file in the draft by which other processes see that they have the same files; what to look for."""
+    mark = temporary(path / "mark")
+    content = f"{os.getpid()} {time.time_ns()}"
+    write_text(mark, content)
+    try:
+        yield {"path": str(mark.resolve()), "content": content, "releases": releases()}
+    finally:
+        mark.unlink(missing_ok=True)
+
+
+def releases() -> dict[str, str]:
+    """What is installed here and must be the same everywhere."""
+    return {name: importlib.metadata.version(name) for name in SAME_RELEASES}
+
+
+def wrong_here(mark: Mapping[str, Any]) -> str:
+    """Why this process cannot take part in what another one began; empty when it can."""
+    path, until = Path(mark["path"]), time.monotonic() + SEEN_SECONDS
+    while True:
+        if path.is_file() and path.read_text() == mark["content"]:
+            break
+        if time.monotonic() > until:
+            where = path.parent
+            return f"it does not see the store's files at {where}: all hosts must share them under the same path"
+        time.sleep(0.1)
+    for name, version in releases().items():
+        if version != mark["releases"][name]:
+            return f"it has {name} {version} and rank 0 has {mark['releases'][name]}: install the same"
+    return ""
+
+
+def hand_out(processes: Team, job: dict[str, Any]) -> None:
+    """The lead: give a job to the others and wait until all of them can begin."""
+    with marked(Path(job["draft"]["path"])) as mark:
+        processes.give({**job, "mark": mark})
+        processes.wait_ready()
+
+
+def taken(job: Mapping[str, Any]) -> tuple[ModelConfig, dict[str, Artifact], Draft, Context]:
+    """A job as what `make` gets."""
+    context = Context(**{**job["context"], "home": Path(job["context"]["home"])})
+    parents = {role: Artifact(Path(said["path"]), said["record"]) for role, said in job["parents"].items()}
+    draft = Draft(**{**job["draft"], "path": Path(job["draft"]["path"])})
+    return ModelConfig.model_validate(job["config"]), parents, draft, context
+
+
 def follow(processes: Team) -> None:
     """Do this process's share of each job until the lead says that there is nothing more."""
     from wuxing.train.make import follow_model
 
     while not (job := processes.take()).get("end"):
-        context = Context(**{**job["context"], "home": Path(job["context"]["home"])})
-        parents = {role: Artifact(Path(said["path"]), said["record"]) for role, said in job["parents"].items()}
-        draft = Draft(**{**job["draft"], "path": Path(job["draft"]["path"])})
+        processes.ready(wrong := wrong_here(job["mark"]))
+        if wrong:
+            raise WuxingError(wrong)
+        config, parents, draft, context = taken(job)
         try:
             with context.stop.listening():
-                follow_model(ModelConfig.model_validate(job["config"]), parents, draft, context, processes)
+                follow_model(config, parents, draft, context, processes)
         except Interrupted:
             continue  # the lead has saved, and says so
         except Exception as error:
@@ -76,15 +136,18 @@ def follow(processes: Team) -> None:
 
 def main() -> None:
     """A process that follows; its errors are the lead's to tell, unless the lead is gone."""
+    end_with_parent()
     processes = from_environment()
     assert processes is not None, "started without RANK and WORLD_SIZE"
     try:
         follow(processes)
-    except WuxingError as error:
-        if os.environ.get("WUXING_DEBUG"):
+    except Exception as error:
+        lost = is_lost(error)
+        if os.environ.get("WUXING_DEBUG") or not (lost or isinstance(error, WuxingError)):
             raise
-        print(f"wuxing: rank {processes.rank}: {error.what}. {error.remedy or ''}", file=sys.stderr)
-        sys.exit(1)
+        said = f"{error.what}. {error.remedy or ''}" if isinstance(error, WuxingError) else str(error)
+        print(f"wuxing: rank {processes.rank}: {said}", file=sys.stderr)
+        sys.exit(LOST if lost else 1)
 
 
 if __name__ == "__main__":
