@@ -1,18 +1,20 @@
 """Checkpoints: written beside the training, whole or not at all, and checked before they are believed.
 
 `checkpoints/step-00000120/` holds `model.safetensors`, `optimizer.safetensors`, `state.json`, and `digest.json` with
-the SHA-256 of the three, written last.  The directory has its name only once all of it is on the disk.
+the SHA-256 of the three, written last.  The directory has its name only once all of it is on the disk and has been read
+back from there.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import threading
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from safetensors.torch import load_file
 from torch import Tensor
@@ -23,6 +25,8 @@ from wuxing.core.file import read_json, sync, write_json
 from wuxing.train.save.snapshot import Groups, Snapshot, write_tensors
 
 DIGEST = "digest.json"
+TRIES = 3
+"""Saves in a row that may fail before the run stops, where none of them must be found again."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +48,17 @@ class Checkpoints:
     """False: `save` returns once all is on the disk.  The files are the same."""
     held: frozenset[int] = frozenset()
     """Steps whose checkpoints stay, besides the last ones and the best."""
+    say: Callable[[str], None] = lambda line: None
+    """Hears of a save that failed and will be tried again."""
+    _must: bool = True
+    _failures: int = 0
     _thread: threading.Thread | None = None
-    _error: BaseException | None = None
+    _error: Exception | None = None
     _best: int | None = field(default=None)
     _snapshot: Snapshot = field(default_factory=Snapshot)
+
+    everyone: ClassVar[bool] = False
+    """Whether every process saves and reads a share, not the lead alone."""
 
     def prepare(self, tensors: Groups) -> None:
         """Get the memory for the first copy while training goes on: these tensors' shapes, whatever they hold."""
@@ -63,27 +74,38 @@ class Checkpoints:
         if not self.busy:
             self.wait()
 
-    def save(self, step: int, tensors: Groups, state: Mapping[str, Any], best: bool = False) -> None:
-        """Begin to write a checkpoint; waits for the one before.  Raises what went wrong with that one."""
+    def save(self, step: int, tensors: Groups, state: Mapping[str, Any], best: bool = False, must: bool = True) -> None:
+        """Begin to write a checkpoint; waits for the one before.  Raises what went wrong with that one.
+
+        `must`: it will be needed, so a failure is an error.  Of the others `TRIES` in a row may fail.
+        """
         self.wait()
         copied = self._snapshot.take(tensors)
-        if best:
-            self._best = step
-        if not self.asynchronous:
-            self._write(step, copied, dict(state))
-            self.wait()
-            return
-        self._thread = threading.Thread(target=self._write, args=(step, copied, dict(state)), name="checkpoint")
+        self._must = must
+        self._thread = threading.Thread(target=self._write, args=(step, copied, dict(state), best), name="checkpoint")
         self._thread.start()
+        if not self.asynchronous:
+            self.wait()
 
     def wait(self) -> None:
         """Until the last `save` is on the disk.  Raises what went wrong with it."""
+        if self._thread is None:
+            return
+        self._thread.join()
+        self._thread = None
+        error, self._error = self._error, None
+        self._failures = self._failures + 1 if error else 0
+        if isinstance(error, OSError) and not self._must and self._failures < TRIES:
+            self.say(
+                f"a checkpoint could not be written ({error.strerror}): the last whole one stays, training goes on"
+            )
+        elif error is not None:
+            raise error
+
+    def settle(self) -> None:
+        """Until nothing is being written, whatever came of it: who goes on from here must not meet a writer."""
         if self._thread is not None:
             self._thread.join()
-            self._thread = None
-        if self._error is not None:
-            error, self._error = self._error, None
-            raise error
 
     def latest(self, say: Callable[[str], None]) -> Checkpoint | None:
         """The newest whole checkpoint.  Damaged ones are named to `say` and put away; half-written ones never count."""
@@ -127,28 +149,44 @@ class Checkpoints:
             if int(path.name.removeprefix("step-")) not in but:
                 self._remove(path)
 
+    def path(self, step: int) -> Path:
+        """Where the checkpoint of a step is, or would be."""
+        return self.directory / f"step-{step:08d}"
+
     def _paths(self) -> list[Path]:
         return sorted(self.directory.glob("step-*"))
 
-    def _write(self, step: int, tensors: dict[str, dict[str, Tensor]], state: dict[str, Any]) -> None:
+    def _write(
+        self, step: int, tensors: dict[str, dict[str, Tensor]], state: dict[str, Any], best: bool = False
+    ) -> None:
+        draft = self.directory / f".draft-{step:08d}"
         try:
-            draft = self.directory / f".draft-{step:08d}"
             shutil.rmtree(draft, ignore_errors=True)
             draft.mkdir(parents=True)
             digests = {}
             for file, group in tensors.items():
                 digests[f"{file}.safetensors"] = write_tensors(draft / f"{file}.safetensors", group)
-            write_json(draft / "state.json", state)
-            digests["state.json"] = digest_of_file(draft / "state.json")
-            write_json(draft / DIGEST, dict(sorted(digests.items())))
-            final = self.directory / f"step-{step:08d}"
-            if final.exists():
-                self._remove(final)
-            os.replace(draft, final)
-            sync(self.directory)
-            self._prune()
-        except BaseException as error:  # handed to the training thread by `wait`
+            sign(draft, digests, state)
+            if wrong := damage(draft):
+                raise OSError(errno.EIO, f"read back from the disk, {wrong}", str(draft))
+            self._publish(draft, step, best)
+        except Exception as error:  # handed to the training thread by `wait`
+            shutil.rmtree(draft, ignore_errors=True)  # a full disk has room for the log again
             self._error = error
+
+    def _publish(self, draft: Path, step: int, best: bool) -> None:
+        self._put(draft, self.path(step))
+        self._best = step if best else self._best
+        self._prune()
+
+    def _put(self, draft: Path, final: Path) -> None:
+        """Give a checkpoint its name.  One of the same step stays whole until then, and `_sweep` finds it again."""
+        old = final.with_name(f".old-{final.name}")
+        if final.exists():
+            os.replace(final, old)
+        os.replace(draft, final)
+        sync(self.directory)
+        shutil.rmtree(old, ignore_errors=True)
 
     def _prune(self) -> None:
         paths = self._paths()
@@ -165,28 +203,49 @@ class Checkpoints:
         shutil.rmtree(gone)
 
     def _sweep(self) -> None:
+        for old in self.directory.glob(".old-*"):
+            final = old.with_name(old.name.removeprefix(".old-"))
+            if final.exists():
+                shutil.rmtree(old)
+            else:
+                os.replace(old, final)
         for path in [*self.directory.glob(".draft-*"), *self.directory.glob(".gone-*")]:
             shutil.rmtree(path)
 
 
-def damage(path: Path) -> str:
-    """What is wrong with a checkpoint directory; empty when every file has its digest."""
+def sign(draft: Path, digests: dict[str, str], state: Mapping[str, Any]) -> None:
+    """Beside the tensors, the state, and the digests of all of it."""
+    write_json(draft / "state.json", state)
+    digests["state.json"] = digest_of_file(draft / "state.json")
+    write_json(draft / DIGEST, dict(sorted(digests.items())))
+
+
+def damage(path: Path, part: int = 0, parts: int = 1) -> str:
+    """What is wrong with a checkpoint directory; empty when every file has its digest.
+
+    Of several processes that look at it together each reads the files of its `part`.
+    """
     if not (path / DIGEST).is_file():
         return f"{DIGEST} is missing"
     try:
         digests = read_json(path / DIGEST)
     except ValueError:
         return f"{DIGEST} is not JSON"
-    for name in ("model.safetensors", "optimizer.safetensors", "state.json"):
-        if name not in digests or not (path / name).is_file():
+    if "state.json" not in digests or not any(name.startswith("model") for name in digests):
+        return f"{DIGEST} does not name the files of a checkpoint"
+    for name in digests:
+        if not (path / name).is_file():
             return f"{name} is missing"
-    for name, digest in digests.items():
-        if digest_of_file(path / name) != digest:
+    for name in sorted(digests)[part::parts]:
+        if digest_of_file(path / name) != digests[name]:
             return f"{name} was changed after it was written"
     return ""
 
 
 def _load(path: Path) -> Checkpoint:
+    from wuxing.train.save.share import is_shared, read_whole  # torch.distributed.checkpoint takes a second to import
+
     state = read_json(path / "state.json")
-    tensors = {file.stem: load_file(file) for file in sorted(path.glob("*.safetensors"))}
+    files = sorted(path.glob("*.safetensors"))
+    tensors = read_whole(path) if is_shared(path) else {file.stem: load_file(file) for file in files}
     return Checkpoint(int(state["done"]), tensors, state)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import math
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,25 +82,35 @@ def _buffer(tensor: Tensor) -> Tensor:
     return buffer.zero_()
 
 
-def write_tensors(path: Path, group: Mapping[str, Tensor]) -> str:
+def write_tensors(path: Path, group: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> str:
     """Write a safetensors file and have it on the disk; returns its SHA-256, taken while writing.
 
     The library's own `save_file` copies every tensor into a Python object first, holding up the training beside it.
     """
-    names = sorted(group, key=lambda name: (-group[name].element_size(), name))
-    header: dict[str, object] = {}
+    return stream_tensors(path, {name: (t.dtype, t.shape) for name, t in group.items()}, group.__getitem__, metadata)
+
+
+def stream_tensors(
+    path: Path,
+    described: Mapping[str, tuple[torch.dtype, Sequence[int]]],
+    give: Callable[[str], Tensor],
+    metadata: Mapping[str, str] | None = None,
+) -> str:
+    """The same for tensors that are asked for one after the other, so that only one of them is in memory."""
+    names = sorted(described, key=lambda name: (-described[name][0].itemsize, name))
+    header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
     place = 0
     for name in names:
-        tensor = group[name]
-        end = place + tensor.numel() * tensor.element_size()
-        header[name] = {"dtype": NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [place, end]}
+        dtype, shape = described[name]
+        end = place + math.prod(shape) * dtype.itemsize
+        header[name] = {"dtype": NAMES[dtype], "shape": list(shape), "data_offsets": [place, end]}
         place = end
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     digest = hashlib.sha256()
     with open(path, "wb", buffering=0) as file:
         start = memoryview(len(text).to_bytes(8, "little") + text)
-        for part in (start, *(_bytes(group[name]) for name in names)):
+        for part in itertools.chain([start], (_bytes(give(name)) for name in names)):
             for place in range(0, len(part), WRITE_BYTES):
                 piece = part[place : place + WRITE_BYTES]
                 digest.update(piece)
