@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -26,6 +26,9 @@ from wuxing.train.update.freeze import Freeze, learning
 from wuxing.train.update.guard import WINDOW, Guard, is_spike, level
 from wuxing.train.update.optimizer import Optimizer
 from wuxing.train.update.schedule import Schedule
+
+if TYPE_CHECKING:
+    from wuxing.train.shard.cut import Shards
 
 AVERAGE = "average|"
 """Before the names of averaged weights in a checkpoint."""
@@ -71,6 +74,8 @@ class Trainer:
     guard: Guard = field(default_factory=Guard)
     average: Average | None = None
     dropout: Dropout | None = None
+    shards: Shards | None = None
+    """Where the network is cut over processes: this one's part."""
     done: int = 0
     """Steps finished."""
     positions: int = 0
@@ -140,15 +145,20 @@ class Trainer:
         zero = torch.zeros((), dtype=torch.float64, device=self.network.device)
         sums = dict.fromkeys(self.objective.figures, zero)
         total = torch.zeros((), dtype=torch.float64, device=self.network.device)
-        for piece, taught in zip(pieces, counts, strict=True):
-            if not taught:
-                continue
+        taught = [piece for piece, number in zip(pieces, counts, strict=True) if number]
+        passes = len(taught) if self.shards is None else max(team.of_everyone(len(taught)))
+        for turn, piece in enumerate(taught):
+            if self.shards is not None:
+                self.shards.last(turn + 1 == passes)
             with self.autocast(), dropped(self.network, self.dropout, self.done, piece.sample_ids):
                 loss = self.objective(self.network, piece)
             (loss.sum / count).backward()
             total += loss.sum.detach()
             for name, value in loss.sums.items():
                 sums[name] = sums[name] + value.detach()
+        if self.shards is not None:
+            with self.autocast():
+                self.shards.keep_up_with(passes - len(taught))
         whole = team.summed([float(total), *(float(value) for value in sums.values())])
         if team.ranks() > 1:
             self._reduce()
@@ -160,6 +170,9 @@ class Trainer:
 
     def _reduce(self) -> None:
         """Add up the gradients of all ranks."""
+        if self.shards is not None:
+            self.shards.collect()
+            return
         learning = [parameter for parameter in self.optimizer.named.values() if parameter.requires_grad]
         for parameter in learning:
             if parameter.grad is None:
@@ -167,6 +180,8 @@ class Trainer:
         team.add_up([parameter.grad for parameter in learning if parameter.grad is not None])
 
     def _norm(self) -> float:
+        if self.shards is not None:
+            return self.shards.norm()
         gradients = [p.grad for p in self.optimizer.named.values() if p.grad is not None]
         return float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))))
 
@@ -188,22 +203,30 @@ class Trainer:
         active = learning(self.optimizer.named, self.freeze, self.done, self.steps)
         for name, parameter in self.optimizer.named.items():
             parameter.requires_grad_(name in active)
+        if self.shards is not None:
+            self.shards.learn(active)
 
     @contextmanager
     def judged(self) -> Iterator[Network]:
         """The network with the weights that are measured and kept: averaged ones, where there are some."""
         others = self.average.tensors if self.average is not None else self.optimizer.averaged()
-        with swapped(self.optimizer.named, others):
+        swap = swapped(self.optimizer.named, others) if self.shards is None else self.shards.exchanged(others)
+        with swap:
             yield self.network
 
     def _records(self, samples: list[int]) -> list[str]:
         return [record for sample in samples for record in self.source.describe(sample)]
 
+    @property
+    def named(self) -> dict[str, Tensor]:
+        """The weights that this process keeps: all of them, or its rows."""
+        return dict(self.network.named_parameters()) if self.shards is None else self.shards.named
+
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """Everything that moves, by file: weights, optimizer and random state."""
         average = self.average.tensors if self.average is not None else {}
         return {
-            "model": dict(self.network.named_parameters()),
+            "model": self.named,
             "optimizer": {
                 **self.optimizer.tensors(),
                 **{f"{AVERAGE}{name}": tensor for name, tensor in average.items()},
@@ -229,7 +252,7 @@ class Trainer:
     def load(self, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
         """Go on from what `tensors()` and `state()` gave."""
         weights = tensors["model"]
-        for name, parameter in self.network.named_parameters():
+        for name, parameter in self.named.items():
             parameter.copy_(weights[name])
         moments = dict(tensors["optimizer"])
         torch.set_rng_state(moments.pop("random"))

@@ -54,6 +54,13 @@ class Shards:
         return int(self.mesh.get_local_rank("replicate")) if self.topology.replicas > 1 else 0
 
     @property
+    def reading_mesh(self) -> DeviceMesh:
+        """The same places for tensors on the CPU."""
+        if self.mesh.device_type == "cpu":
+            return self.mesh
+        return DeviceMesh("cpu", self.mesh.mesh, mesh_dim_names=self.mesh.mesh_dim_names, _init_backend=False)
+
+    @property
     def placements(self) -> list[Placement]:
         """How a matrix lies on the mesh."""
         return [*([Replicate()] if self.topology.replicas > 1 else []), Shard(0)]
@@ -96,6 +103,12 @@ class Shards:
         assert isinstance(self.network, FSDPModule)
         if self.topology.replicas > 1:
             self.network.set_requires_all_reduce(last)
+
+    def keep_up_with(self, passes: int) -> None:
+        """Take part in the last passes of a step, of which others have so many more."""
+        for left in reversed(range(passes)):
+            self.last(left == 0)
+            self.keep_up()
 
     def keep_up(self) -> None:
         """Take part in the others' pass while this process has nothing to learn from."""
