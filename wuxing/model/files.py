@@ -5,6 +5,7 @@ Only safetensors are read and nothing in a directory is ever executed.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -72,12 +73,8 @@ def load_network(
     config = read_config(directory)
     with torch.device("meta"):
         network = Network(config)
-    expected = {name: parameter.shape for name, parameter in network.named_parameters()}
-    tensors = _read_tensors(directory)
-    if config["tie_word_embeddings"]:
-        tensors.pop("lm_head.weight", None)
-    tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith("rotary_emb.inv_freq")}
-    _refuse_differences(directory, expected, tensors)
+    tensors = _ours(network, _read_tensors(directory))
+    _refuse_differences(directory, _expected(network), tensors)
     loaded = {name: torch.nn.Parameter(tensor.to(device, dtype)) for name, tensor in tensors.items()}
     network.load_state_dict(loaded, assign=True)
     cos, sin = rope_tables(config)
@@ -101,6 +98,32 @@ def save_network(network: Network, directory: Path | str, dtype: torch.dtype | N
     write_json(directory / "config.json", config)
 
 
+def open_weights(directory: Path, network: Network) -> Callable[[str, torch.Size], Tensor]:
+    """The tensors of a model directory, one at a time, for a network whose own may lie on the meta device.
+
+    Raises WuxingError for missing, unexpected or misshapen tensors, before any is read.
+    """
+    found: dict[str, Any] = {}
+    shapes: dict[str, Tensor] = {}
+    for path in _tensor_files(directory):
+        file = safe_open(path, framework="pt")
+        for name in file.keys():  # noqa: SIM118
+            found[name], shapes[name] = file, torch.empty(file.get_slice(name).get_shape(), device="meta")
+    _refuse_differences(directory, _expected(network), _ours(network, shapes))
+    return lambda name, shape: found[name].get_tensor(name)
+
+
+def _expected(network: Network) -> dict[str, torch.Size]:
+    return {name: parameter.shape for name, parameter in network.named_parameters()}
+
+
+def _ours(network: Network, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without what follows from the rest."""
+    if network.config["tie_word_embeddings"]:
+        tensors.pop("lm_head.weight", None)
+    return {name: tensor for name, tensor in tensors.items() if not name.endswith("rotary_emb.inv_freq")}
+
+
 def _refuse_foreign(path: Path, config: dict[str, Any]) -> None:
     for key, allowed in {"hidden_act": ("silu", None), "use_sliding_window": (False, None)}.items():
         if config.get(key) not in allowed:
@@ -122,19 +145,25 @@ def _rope(config: dict[str, Any]) -> dict[str, Any]:
     return rope
 
 
-def _read_tensors(directory: Path) -> dict[str, Tensor]:
+def _tensor_files(directory: Path) -> list[Path]:
+    """The files with the weights.  Raises WuxingError when one of them is missing."""
     index = directory / "model.safetensors.index.json"
     if index.is_file():
         files = sorted(set(read_json(index)["weight_map"].values()))
     else:
         files = ["model.safetensors"]
-    tensors: dict[str, Tensor] = {}
     for name in files:
         path = directory / name
         if not path.is_file():
             other = next((p.name for p in directory.glob("*.bin")), None)
             found = f"; {other} is a pickle, which is never read" if other else ""
             raise WuxingError(f"{path} is missing{found}", "Give the model as safetensors")
+    return [directory / name for name in files]
+
+
+def _read_tensors(directory: Path) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    for path in _tensor_files(directory):
         try:
             with safe_open(path, framework="pt") as file:
                 tensors.update({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118

@@ -5,12 +5,17 @@ Shapes: B rows, T tokens.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from wuxing.data.batch import Batch
 from wuxing.model.network import Network
 from wuxing.objective.objective import Objective
+
+if TYPE_CHECKING:
+    from wuxing.train.shard.cut import Shards
 
 ROWS = 4
 """Rows of the first batch that are checked: enough for pieces of uneven counts, cheap beside a step."""
@@ -20,12 +25,32 @@ PACK_TOLERANCE = 1e-3
 """Relative difference of states in fp32: rounding gives some 1e-5, leaking attention or wrong positions above 0.05."""
 
 
-def cut_difference(network: Network, objective: Objective, batch: Batch) -> float:
+def cut_difference(network: Network, objective: Objective, batch: Batch, shards: Shards | None = None) -> float:
     """Relative difference between the gradient of a step in one piece and in pieces of one row, in fp32."""
     batch = batch.rows(0, ROWS).to(network.device)
+    if shards is not None:
+        _backward(shards, objective, [batch])
+        size = shards.norm()
+        once = {name: mine.grad for name, mine in shards.named.items()}
+        _backward(shards, objective, batch.pieces(1))
+        for name, mine in shards.named.items():
+            mine.grad = torch.sub(mine.grad, once[name])  # type: ignore[arg-type]
+        return shards.norm() / max(size, 1e-30)
     whole = _gradient(network, objective, [batch])
     cut = _gradient(network, objective, batch.pieces(1))
     return float((whole - cut).norm() / whole.norm().clamp(min=1e-30))
+
+
+def _backward(shards: Shards, objective: Objective, pieces: list[Batch]) -> None:
+    """Leave the gradient of the same pieces on every process in its rows."""
+    for mine in shards.named.values():
+        mine.grad = None
+    counts = [int(objective.count(piece)) for piece in pieces]
+    taught = [piece for piece, count in zip(pieces, counts, strict=True) if count]
+    for turn, piece in enumerate(taught):
+        shards.last(turn + 1 == len(taught))
+        (objective(shards.network, piece).sum / sum(counts)).backward()
+    shards.collect()
 
 
 def _gradient(network: Network, objective: Objective, pieces: list[Batch]) -> Tensor:

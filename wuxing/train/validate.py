@@ -78,12 +78,14 @@ class BitsPerByte:
         nats, size = 0.0, 0
         rows = max(1, self.tokens // self.length)
         batches = in_order(packing, max(1, ROWS_AT_ONCE_TOKENS // self.length), rows)
-        for batch in islice(batches, team.rank(), None, team.ranks()):
-            counted, held = self._without_special(batch)
-            if held:
-                with torch.autocast(network.device.type, self.precision, enabled=self.precision != torch.float32):
-                    loss = NextToken()(network, counted.to(network.device))
-                nats, size = nats + float(loss.sum), size + held
+        while turn := list(islice(batches, team.ranks())):
+            counted, held = self._without_special(turn[team.rank()]) if team.rank() < len(turn) else (None, 0)
+            with torch.autocast(network.device.type, self.precision, enabled=self.precision != torch.float32):
+                if counted is not None and held:
+                    nats += float(NextToken()(network, counted.to(network.device)).sum)
+                elif network.keep_up is not None:
+                    network.keep_up()
+            size += held
         nats, whole = team.summed([nats, size])
         return nats, int(whole)
 

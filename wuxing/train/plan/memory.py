@@ -12,7 +12,8 @@ from typing import Any
 import psutil
 import torch
 
-from wuxing.compute.memory import plan_memory, refuse_too_large
+from wuxing.compute.memory import MemoryPlan, plan_memory, refuse_too_large
+from wuxing.compute.mesh import cut
 from wuxing.model.architecture import count_parameters
 from wuxing.train.config import ModelConfig
 
@@ -77,9 +78,19 @@ def numbers_per_parameter(config: ModelConfig, shape: Mapping[str, Any], paramet
 
 
 def refuse_without_memory(
-    config: ModelConfig, shape: Mapping[str, Any], precision: torch.dtype, device: torch.device
+    config: ModelConfig, shape: Mapping[str, Any], precision: torch.dtype, device: torch.device, shards: int = 1
 ) -> int:
-    """The planned peak in bytes.  Raises WuxingError, before anything is allocated, when there is less than that."""
+    """The planned peak in bytes of one process, which holds one of `shards` parts of the state.
+
+    Raises WuxingError, before anything is allocated, when there is less than that.
+    """
+    plan = cut(plan_run(config, shape, precision), shape, shards, torch.finfo(precision).bits // 8)
+    refuse_too_large(plan, None if device.type == "cpu" else torch.cuda.mem_get_info(device)[0])
+    return plan.peak
+
+
+def plan_run(config: ModelConfig, shape: Mapping[str, Any], precision: torch.dtype) -> MemoryPlan:
+    """What a process needs that holds the whole state."""
     parameters = count_parameters(dict(shape))
     state = round(4 * parameters * numbers_per_parameter(config, shape, parameters))
     step = config.batch_tokens or 0
@@ -92,6 +103,4 @@ def refuse_without_memory(
     kept = 2 * step * shape["num_hidden_layers"] * shape["num_key_value_heads"] * shape["head_dim"]
     engine = width * (parameters + kept) if config.rollout is not None else 0
     reference = 4 * parameters if config.objective.grpo is not None and config.objective.grpo.kl else 0
-    plan = replace(plan, optimizer=state + checkpoint + engine + reference)
-    refuse_too_large(plan, None if device.type == "cpu" else torch.cuda.mem_get_info(device)[0])
-    return plan.peak
+    return replace(plan, optimizer=state + checkpoint + engine + reference)

@@ -1,0 +1,75 @@
+"""Which topology a run has, and its network cut for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from wuxing.compute import team
+from wuxing.compute.memory import MemoryPlan, available_memory
+from wuxing.compute.mesh import Topology, choose, cut
+from wuxing.model.files import open_weights
+from wuxing.model.network import Network
+from wuxing.train.config import ModelConfig
+
+
+def topology_of(
+    config: ModelConfig,
+    plan: Callable[[], tuple[MemoryPlan, Mapping[str, Any]]],
+    device: torch.device,
+    earlier: Mapping[str, Any],
+    local_ranks: int,
+) -> Topology:
+    """How the processes of now share the state.
+
+    What a run began with stays as long as the recipe's choice and the number of processes do: a resumed run must not
+    choose anew because less memory happens to be free.  `plan`: what a whole state needs, and the network's shape.
+    """
+    ranks = team.ranks()
+    if ranks == 1 or config.task is not None:
+        return Topology(ranks, 1)
+    choice = {"sharding": config.sharding, "shard_processes": config.shard_processes}
+    if earlier and {name: earlier[name] for name in choice} == choice:
+        before = Topology(earlier["replicas"], earlier["shards"])
+        if before.ranks == ranks:
+            return before
+
+    def decide() -> dict[str, int]:
+        free = available_memory() // local_ranks if device.type == "cpu" else torch.cuda.mem_get_info(device)[0]
+
+        def fits(shards: int) -> bool:
+            whole, shape = plan()
+            return cut(whole, shape, shards).peak <= free
+
+        return choose(config.sharding, ranks, local_ranks, config.shard_processes, fits).to_json()
+
+    return Topology(**team.from_lead(decide))
+
+
+def described(config: ModelConfig, topology: Topology) -> dict[str, Any]:
+    """A decided topology with the choice that it came from, for `start.json`."""
+    return {"sharding": config.sharding, "shard_processes": config.shard_processes, **topology.to_json()}
+
+
+def cut_for_run(
+    shape: dict[str, Any],
+    start_from: Path | None,
+    seed: int,
+    device: torch.device,
+    precision: torch.dtype,
+    topology: Topology,
+) -> Any:
+    """The network of a run in shards, with its first values: from the seed, or of the model that it starts from."""
+    from wuxing.train.shard.cut import cut_network  # torch's FSDP takes two seconds to import
+
+    with torch.device("meta"):
+        network = Network(shape)
+    shards = cut_network(network, topology, device, precision)
+    if start_from is None:
+        shards.fill(lambda name, size: network.initial(name, size, seed))
+    else:
+        shards.fill(open_weights(start_from, network))
+    return shards
