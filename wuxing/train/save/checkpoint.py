@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 from safetensors.torch import load_file
 from torch import Tensor
 
+from wuxing.compute import team
 from wuxing.core.digest import digest_of_file
 from wuxing.core.error import WuxingError
 from wuxing.core.file import read_json, sync, write_json
@@ -112,13 +113,15 @@ class Checkpoints:
         if not self.directory.is_dir():
             return None
         self._sweep()
-        for path in sorted(self._paths(), reverse=True):
+        paths = self._paths()
+        while paths:
+            path = paths.pop()
             wrong = damage(path)
             if not wrong:
                 checkpoint = _load(path)
                 self._best = checkpoint.state.get("best_step")
                 return checkpoint
-            say(f"checkpoint {path.name} is damaged ({wrong}): going on from the one before it")
+            say(f"checkpoint {path.name} is damaged ({wrong}): {_after(len(paths))}")
             self._remove(path)
         return None
 
@@ -135,7 +138,7 @@ class Checkpoints:
         """Take away what was saved after a step: the run went back to it."""
         self.wait()
         for path in self._paths():
-            if path.name > f"step-{step:08d}":
+            if step_of(path) > step:
                 self._remove(path)
 
     def remove_all(self, but: Collection[int] = ()) -> None:
@@ -146,15 +149,20 @@ class Checkpoints:
             return
         self._sweep()
         for path in self._paths():
-            if int(path.name.removeprefix("step-")) not in but:
+            if step_of(path) not in but:
                 self._remove(path)
+
+    def taken_up(self, checkpoint: Checkpoint | None, step: int) -> dict[str, dict[str, Tensor]]:
+        """The tensors of the lead's checkpoint of a step, on every process."""
+        groups = checkpoint.tensors if checkpoint else {"model": {}, "optimizer": {}}
+        return {name: team.tensors_from_lead(groups[name]) for name in ("model", "optimizer")}
 
     def path(self, step: int) -> Path:
         """Where the checkpoint of a step is, or would be."""
         return self.directory / f"step-{step:08d}"
 
     def _paths(self) -> list[Path]:
-        return sorted(self.directory.glob("step-*"))
+        return sorted((path for path in self.directory.glob("step-*") if step_of(path) >= 0), key=step_of)
 
     def _write(
         self, step: int, tensors: dict[str, dict[str, Tensor]], state: dict[str, Any], best: bool = False
@@ -190,9 +198,8 @@ class Checkpoints:
 
     def _prune(self) -> None:
         paths = self._paths()
-        stay = {f"step-{step:08d}" for step in (*self.held, *(() if self._best is None else (self._best,)))}
         for path in paths[: -self.keep]:
-            if path.name not in stay:
+            if step_of(path) not in (*self.held, self._best):
                 self._remove(path)
 
     def _remove(self, path: Path) -> None:
@@ -220,26 +227,57 @@ def sign(draft: Path, digests: dict[str, str], state: Mapping[str, Any]) -> None
     write_json(draft / DIGEST, dict(sorted(digests.items())))
 
 
+def step_of(path: Path) -> int:
+    """The step of a checkpoint directory; -1 for what somebody else put beside them."""
+    number = path.name.removeprefix("step-")
+    return int(number) if len(number) >= 8 and number.isdecimal() else -1
+
+
+def _after(left: int) -> str:
+    return "going on from the one before it" if left else "none is left, training begins anew"
+
+
 def damage(path: Path, part: int = 0, parts: int = 1) -> str:
-    """What is wrong with a checkpoint directory; empty when every file has its digest.
+    """What is wrong with a checkpoint directory; empty when every file, read from the disk, has its digest.
 
     Of several processes that look at it together each reads the files of its `part`.
     """
+    if not path.is_dir() or not any(path.iterdir()):
+        return "it is empty" if path.is_dir() else "it is missing"
+    try:
+        return _damage(path, part, parts)
+    except OSError as error:
+        return f"{Path(error.filename or path).name} cannot be read: {error.strerror}"
+
+
+def _damage(path: Path, part: int, parts: int) -> str:
     if not (path / DIGEST).is_file():
         return f"{DIGEST} is missing"
     try:
         digests = read_json(path / DIGEST)
     except ValueError:
         return f"{DIGEST} is not JSON"
-    if "state.json" not in digests or not any(name.startswith("model") for name in digests):
+    named = digests if isinstance(digests, dict) else {}
+    if "state.json" not in named or not any(name.startswith("model") for name in named):
         return f"{DIGEST} does not name the files of a checkpoint"
     for name in digests:
         if not (path / name).is_file():
             return f"{name} is missing"
     for name in sorted(digests)[part::parts]:
+        forget_cached(path / name)
         if digest_of_file(path / name) != digests[name]:
             return f"{name} was changed after it was written"
     return ""
+
+
+def forget_cached(path: Path) -> None:
+    """Let the next reader ask the disk, not the memory of the last writer."""
+    if hasattr(os, "posix_fadvise"):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(handle)
 
 
 def _load(path: Path) -> Checkpoint:
