@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from small_run import base_config, base_parents, make_in, signed, solver_config, train_solver
 from test_model_kind import stopped_after
 
+from wuxing.compute.place import LOST
 from wuxing.compute.team import start_followers
 from wuxing.core.artifact import Artifact
 from wuxing.core.context import Context
@@ -206,7 +207,7 @@ def test_a_cut_link_names_who_cannot_be_reached(link: tuple[str, str], tmp_path:
     said, errors = lead.communicate(timeout=120)
     assert re.search(r"ERROR training stopped: rank 1 \(.*\) is gone or cannot be reached", said), said + errors
     _, errors = other.communicate(timeout=120)
-    assert "rank 0" in errors and other.returncode == 1, errors
+    assert "rank 0" in errors and other.returncode == LOST, errors
 
 
 def test_torchrun_runs_a_recipe(tmp_path: Path) -> None:

@@ -37,15 +37,23 @@ def run(
     changes: Set = None,
     accept: Annotated[str | None, typer.Option(help="Go on although evidence failed; the reason is recorded.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or auto.")] = "auto",
-    processes: Annotated[int, typer.Option(help="Processes that train one model together.", min=1)] = 1,
+    processes: Annotated[
+        str, typer.Option(help="Processes that train one model together: 8, or 4:8 to go on with as few as 4.")
+    ] = "",
+    replacements: Annotated[int, typer.Option(help="How often lost processes of one model are replaced.", min=0)] = 3,
     on: Annotated[
-        str | None, typer.Option(help="Where corpora are cleaned: local, ray; $WUXING_ON without it.")
+        str | None,
+        typer.Option(help="Where corpora are cleaned and models trained: local, ray; $WUXING_ON without it."),
+    ] = None,
+    track: Annotated[
+        str | None, typer.Option(help="Mirror training logs: tensorboard, wandb or mlflow, or tensorboard:DIRECTORY.")
     ] = None,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
     """Make what the recipe says, reuse what is made."""
     from wuxing.commands import show
+    from wuxing.commands.track import tracking
     from wuxing.core.run import run as run_recipe
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and os.environ.get("RANK", "0") != "0":
@@ -53,7 +61,7 @@ def run(
 
         return follow()  # torchrun started several of us: only the first runs the recipe
     store = open_store(home)
-    context = _where(open_context(store, quiet=as_json, device=device), processes, on)
+    context = _where(open_context(store, quiet=as_json, device=device), processes, replacements, on)
     loaded = _load(recipe, changes)
     steps = len(loaded.needed_for(step))
     context.progress.say(f"{loaded.name}: {steps} step{'s' if steps > 1 else ''}, store {store.home}")
@@ -66,8 +74,10 @@ def run(
         if not as_json:
             show.console().print(show.made_line(made))
 
+    models = [one.name for one in loaded.needed_for(step) if one.kind.kind == "model"]
     try:
-        outcome = run_recipe(loaded, store, context, step, accept, begin, end)
+        with tracking(store.home, models, track):
+            outcome = run_recipe(loaded, store, context, step, accept, begin, end)
     finally:
         if context.team is not None:
             context.team.close()
@@ -83,11 +93,19 @@ def run(
         raise refusal
 
 
-def _where(context: Context, processes: int, on: str | None) -> Context:
+def _where(context: Context, processes: str, replacements: int, on: str | None) -> Context:
     """The context with what `run` was told about where things happen."""
     from wuxing.core.error import UsageError
 
-    context.processes = processes
+    if processes:
+        least, colon, most = processes.partition(":")
+        try:
+            context.min_processes, context.processes = int(least), int(most if colon else least)
+        except ValueError:
+            raise UsageError(f'--processes: "{processes}" is no number', "Write 8, or 4:8") from None
+        if not 1 <= context.min_processes <= context.processes:
+            raise UsageError(f"--processes: {processes} is no range", "Write 8, or 4:8")
+    context.replacements = replacements
     context.on = on or context.on
     if context.on not in ("local", "ray"):
         raise UsageError(f'--on: there is no executor "{context.on}"', "Write local or ray")

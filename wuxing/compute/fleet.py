@@ -1,41 +1,27 @@
 """Processes that work on one job, started, heard and ended by one that only watches.
 
-A `Ground` knows places where a process can run: this host, or the nodes of a Ray cluster (`compute.cluster`).  The
-process of rank 0 speaks JSON lines on its standard output: how far it is, and what ended it.
+The process of rank 0 speaks JSON lines on its standard output: how far it is, and what ended it.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import platform
 import signal
-import socket
-import subprocess
-import sys
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any
 
+from wuxing.compute.place import LOST, LostError, Place
 from wuxing.core.error import WuxingError
 
-LOST = 75
-"""The exit code of a process that ended because another one was lost (EX_TEMPFAIL of sysexits.h)."""
 LOOK_SECONDS = 0.1
 LEAD_SECONDS = 20.0
 """Once another process has failed, the lead has so long to say why: finding out who is silent takes it some eight."""
 SETTLE_SECONDS = 60.0
 """Once a process is lost, a save that is under way has so long to come to its end."""
-TAIL_LINES = 40
 ERRORS_NAMED = ("UsageError", "RefusedError", "Interrupted", "LostError", "WuxingError")
-
-
-class LostError(WuxingError):
-    """Another process is gone: nothing is wrong with this one, and the work can go on from the last save."""
 
 
 def is_lost(error: BaseException) -> bool:
@@ -47,153 +33,6 @@ def is_lost(error: BaseException) -> bool:
     return isinstance(error, LostError | dist.DistError) or (
         isinstance(error, accelerator) and not isinstance(error, torch.OutOfMemoryError)
     )
-
-
-def end_with_parent() -> None:
-    """End this process when the one that started it is gone: a killed parent cannot say good-bye."""
-    parent = int(os.environ.get("WUXING_PARENT") or os.getppid())
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.25)
-        os._exit(LOST)
-
-    threading.Thread(target=watch, name="parent", daemon=True).start()
-
-
-@dataclass
-class News:
-    """What a process has said since it was last asked, and how it ended."""
-
-    lines: list[str]
-    code: int | None
-    """Negative: the signal that ended it; None while it runs."""
-    tail: str = ""
-    """The last lines of its standard error, once it has ended."""
-
-
-class Agent:
-    """Starts one process on the host where it is itself, keeps what that says, and ends it."""
-
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[str] | None = None
-        self._lines: deque[str] = deque()
-        self._tail: deque[str] = deque(maxlen=TAIL_LINES)
-        self._readers: list[threading.Thread] = []
-
-    def host(self) -> str:
-        """What people call this host."""
-        return platform.node() or "this host"
-
-    def free_port(self) -> int:
-        """A port of this host that nobody listens on."""
-        with socket.socket() as free:
-            free.bind(("", 0))
-            return int(free.getsockname()[1])
-
-    def start(self, module: str, job: str, environment: Mapping[str, str], speaks: bool) -> int:
-        """Run `python -m module` with the job on its standard input; its process id.  `speaks`: its errors are told."""
-        here = {**os.environ, **environment, "WUXING_PARENT": str(os.getpid())}
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        process = subprocess.Popen(
-            [sys.executable, "-m", module], env=here, text=True, errors="replace", start_new_session=True, **pipes
-        )
-        assert process.stdin and process.stdout and process.stderr
-        keeps: list[tuple[IO[str], list[deque[str]]]] = [
-            (process.stdout, [self._lines] if speaks else [self._tail]),
-            (process.stderr, [self._lines, self._tail] if speaks else [self._tail]),
-        ]
-        for pipe, to in keeps:
-            self._readers.append(threading.Thread(target=_keep, args=(pipe, to), daemon=True))
-            self._readers[-1].start()
-        try:
-            process.stdin.write(job)
-            process.stdin.close()
-        except BrokenPipeError:
-            pass  # it has ended already: `news` says how
-        self._process = process
-        return process.pid
-
-    def news(self) -> News:
-        """What is new."""
-        assert self._process is not None
-        code = self._process.poll()
-        if code is not None:
-            for reader in self._readers:
-                reader.join(2)
-        lines = [self._lines.popleft() for _ in range(len(self._lines))]
-        return News(lines, code, "\n".join(self._tail) if code else "")
-
-    def signal(self, number: int) -> None:
-        """Send the process a signal, if it still runs."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(number)
-
-    def end(self) -> None:
-        """End the process, whatever it does."""
-        self.signal(signal.SIGKILL)
-        if self._process is not None:
-            self._process.wait()
-
-
-def _keep(pipe: IO[str], to: Sequence[deque[str]]) -> None:
-    for line in pipe:
-        for kept in to:
-            kept.append(line.rstrip("\n"))
-
-
-class Place(Protocol):
-    """Where one process of the job runs."""
-
-    name: str
-    """What people call it: the host, and the node where there is one."""
-    address: str
-    threads: int
-    """Threads that belong to it; 0: a share of those of its host."""
-
-    def free_port(self) -> int: ...
-    def start(self, module: str, job: str, environment: Mapping[str, str], speaks: bool) -> int: ...
-    def news(self) -> News | None:
-        """None: no answer yet.  Raises LostError when the place itself is gone."""
-
-    def signal(self, number: int) -> None: ...
-    def end(self) -> None: ...
-
-
-class Ground(Protocol):
-    """Where places are found."""
-
-    def places(self, wanted: int) -> list[Place] | None:
-        """So many places, those of one host side by side; None while there are not as many."""
-
-    def short_of(self, wanted: int) -> str:
-        """Why there are not, for people."""
-
-    def give_back(self) -> None:
-        """The places are no longer needed."""
-
-
-class LocalPlace(Agent):
-    """A place on this host."""
-
-    address, threads = "127.0.0.1", 0
-
-    @property
-    def name(self) -> str:
-        return self.host()
-
-
-class LocalGround:
-    """This host, which has a place for as many as were asked for."""
-
-    def places(self, wanted: int) -> list[Place] | None:
-        return [LocalPlace() for _ in range(wanted)]
-
-    def short_of(self, wanted: int) -> str:
-        return ""
-
-    def give_back(self) -> None:
-        pass
 
 
 @dataclass
@@ -252,9 +91,14 @@ class Attempt:
         port = first.free_port() if ranks > 1 else 0
         local: dict[str, int] = {}
         for rank, place in enumerate(self.places):
-            of_place = {"RANK": rank, "WORLD_SIZE": ranks, "MASTER_ADDR": first.address, "MASTER_PORT": port}
+            of_place: dict[str, object] = {
+                "RANK": rank,
+                "WORLD_SIZE": ranks,
+                "MASTER_ADDR": first.address,
+                "MASTER_PORT": port,
+            }
             of_place["LOCAL_RANK"] = local.get(place.name, 0)
-            local[place.name] = of_place["LOCAL_RANK"] + 1
+            local[place.name] = local.get(place.name, 0) + 1
             of_place["LOCAL_WORLD_SIZE"] = sum(other.name == place.name for other in self.places)
             of_place["WUXING_TIMEOUT_SECONDS"] = self.timeout_seconds
             of_place["WUXING_THREADS"] = place.threads or os.environ.get("WUXING_THREADS", "")
@@ -390,8 +234,3 @@ def error_from(said: Mapping[str, Any]) -> WuxingError | OSError | MemoryError:
     kind = LostError if said["name"] == "LostError" else getattr(errors, said["name"] or "WuxingError")
     made: WuxingError = kind(said["what"], said.get("remedy"))
     return made
-
-
-def drafts_in(directory: Path) -> bool:
-    """Whether a checkpoint is being written there."""
-    return any(directory.glob(".draft-*"))

@@ -25,7 +25,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from wuxing.compute.fleet import LostError
+from wuxing.compute.place import LostError
 from wuxing.core.error import WuxingError
 
 BEAT_SECONDS = 1.0

@@ -16,18 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from wuxing.compute.fleet import (
-    LOST,
-    Attempt,
-    Ground,
-    LocalGround,
-    LostError,
-    Place,
-    drafts_in,
-    end_with_parent,
-    error_to_json,
-    is_lost,
-)
+from wuxing.compute.fleet import Attempt, error_to_json, is_lost
+from wuxing.compute.place import LOST, Ground, LocalGround, LostError, Place, end_with_parent
 from wuxing.core.artifact import Artifact
 from wuxing.core.context import Context
 from wuxing.core.error import WuxingError
@@ -100,7 +90,7 @@ class _Fleet:
             timeout_seconds=float(os.environ.get("WUXING_TIMEOUT_SECONDS", "120")),
             hear=stage.hear,
             asked_to_stop=lambda: context.stop.requested,
-            saving=lambda: drafts_in(checkpoints),
+            saving=lambda: any(checkpoints.glob(".draft-*")),
         )
         job = job_of(self.config, self.parents, self.draft, context)
         with stage.open(), marked(self.draft.path) as mark:

@@ -18,7 +18,8 @@ from typing import Any
 import torch
 
 from wuxing.compute.device import pick_device
-from wuxing.compute.fleet import LOST, end_with_parent, is_lost
+from wuxing.compute.fleet import is_lost
+from wuxing.compute.place import LOST, end_with_parent
 from wuxing.compute.team import Team, from_environment
 from wuxing.core.artifact import Artifact
 from wuxing.core.context import Context

@@ -3,8 +3,6 @@ one that holds the sources.  A task whose node dies is given to another one by R
 
 from __future__ import annotations
 
-import logging
-import os
 import tempfile
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -12,8 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from wuxing.compute.cluster import connected
 from wuxing.core.context import Context
-from wuxing.core.error import UsageError, WuxingError
+from wuxing.core.error import WuxingError
 from wuxing.corpus.engine.cache import ShardCache
 from wuxing.corpus.engine.executor import Setup, _named
 from wuxing.corpus.engine.shard import ShardFile
@@ -44,26 +43,6 @@ def run_on_ray(setup: Setup, tasks: Sequence[Task]) -> Iterator[tuple[Task, Shar
     finally:
         for left in running:
             ray.cancel(left)
-
-
-def connected() -> Any:
-    """Ray, connected to the cluster of `RAY_ADDRESS`, to one of this machine, or to a new one of its cores."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-    except ImportError as error:
-        raise UsageError("--on ray needs Ray", "Install it: pip install 'wuxing[ray]'") from error
-    if not ray.is_initialized():
-        try:
-            ray.init(log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
-        except ValueError:
-            ray.init(
-                log_to_driver=False, logging_level=logging.ERROR
-            )  # a cluster that is there already takes no settings
-        except (ConnectionError, RuntimeError) as error:
-            where = os.environ.get("RAY_ADDRESS", "this machine")
-            raise WuxingError(f"no Ray cluster answers at {where}", "Start one: ray start --head") from error
-    return ray
 
 
 def _files(fitted: Path | None) -> dict[str, bytes] | None:
