@@ -13,6 +13,9 @@ from wuxing.core.step import Config
 
 MIN_ASPECT, MAX_ASPECT = 64, 128
 """Width per layer that the law aims at: 64 up to width 1024 (GPT-2 small 768/12), 128 from 2048 on (Llama 2048/16)."""
+SLACK, SMALL_SLACK, SMALL = 1.05, 1.1, 10_000_000
+"""How far a size may lie from the one asked for, for the sake of its proportions: between two widths or depths of a
+network below 10 million parameters lie 10 to 50 % of them."""
 _SIZE = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?)(?P<unit>[kmb])")
 _UNIT = {"k": 1e3, "m": 1e6, "b": 1e9}
 
@@ -65,10 +68,10 @@ def resolve(
 ) -> dict[str, Any]:
     """The values of a Hugging Face `config.json` for this architecture and vocabulary.
 
-    The law: head channels 64 (32 below width 128, 128 from 2048 on); one key-value head for two query heads below
-    width 1024, for four above (where they divide); feed-forward width 8/3 of the width (Shazeer 2020: the cost of a
-    plain one of 4), rounded up to a multiple of 64; of all widths and depths within 5 % of the size, the one whose
-    width per layer is nearest to 64 (growing to 128 between width 1024 and 2048).
+    The law: head channels 64 (32 where 64 does not divide the width, 128 from width 2048 on); one key-value head for
+    two query heads below width 1024, for four above (where they divide); feed-forward width 8/3 of the width (Shazeer
+    2020: the cost of a plain one of 4), rounded up to a multiple of 64; of all widths and depths within 5 % of the size
+    (10 % below 10m), the one whose width per layer is nearest to 64 (growing to 128 between width 1024 and 2048).
     Raises UsageError when no network of that size can hold the vocabulary.
     """
     width, layers = _width_and_layers(architecture, vocab_size)
@@ -125,7 +128,7 @@ def describe(config: dict[str, Any]) -> str:
 
 
 def _shape(architecture: Architecture, width: int, layers: int) -> dict[str, int]:
-    channels = 32 if width < 128 else 64 if width < 2048 else 128
+    channels = 32 if width % 64 or width < 128 else 64 if width < 2048 else 128
     heads = architecture.heads or max(1, width // channels)
     if architecture.heads:
         if width % heads or (width // heads) % 2:
@@ -167,10 +170,10 @@ def _width_and_layers(architecture: Architecture, vocab_size: int) -> tuple[int,
             f"no network of size {architecture.size} fits a vocabulary of {vocab_size:,}",
             "Choose a larger size or a smaller vocab_size",
         )
-    allowed = max(math.log(1.05), best)
+    allowed = max(math.log(SMALL_SLACK if target < SMALL else SLACK), best)
     _, _, width, layers = min((c for c in candidates if c[0] <= allowed), key=lambda c: (c[1], c[0]))
     return width, layers
 
 
 def _widths() -> list[int]:
-    return [32, 64, 96, 128, 192, 256, *range(384, 2048, 128), *range(2048, 16385, 512)]
+    return [*range(32, 256, 32), *range(256, 512, 64), *range(512, 2048, 128), *range(2048, 16385, 512)]
