@@ -115,7 +115,9 @@ def profile(
     """Where the time of a training step goes; nothing in the store changes."""
     import os
 
-    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # read when torch is first imported: it tells when it starts and ends
+    os.environ.setdefault(
+        "KINETO_LOG_LEVEL", "6"
+    )  # read when torch is first imported: it tells when it starts and ends
     from wuxing.commands import option
     from wuxing.commands.profile import RECIPES, of_recipe, of_store, say
     from wuxing.compute.measure import measured_speed
@@ -142,6 +144,7 @@ def track(
     project: Annotated[str, typer.Option(help="The tracker's project or experiment.")] = "wuxing",
     online: Annotated[bool, typer.Option("--online", help="wandb: send to its server; offline without it.")] = False,
     live: Annotated[bool, typer.Option("--live", help="Wait for the models, and go on until they end.")] = False,
+    new: Annotated[bool, typer.Option("--new", help="With --live: leave runs alone that have ended before.")] = False,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
@@ -149,5 +152,7 @@ def track(
     from wuxing.commands.track import mirror_all
 
     store = open_store(home)
-    sent = mirror_all(store, [name.removeprefix("model/") for name in models], to, into, project, online, live)
-    answer(sent, as_json, lambda: [print(f"{name}: {count:,} lines to {to}") for name, count in sent.items()])
+    names = [name.removeprefix("model/") for name in models]
+    sent = mirror_all(store, names, to, into, project, online, live, new)
+    said = "\n".join(f"{name}: {count:,} lines to {to}" for name, count in sent.items())
+    answer(sent, as_json, lambda: print(said))

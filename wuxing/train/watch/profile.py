@@ -187,7 +187,7 @@ def timed(trainer: Trainer) -> Iterator[dict[str, float]]:
 
     source, objective, network = trainer.source, trainer.objective, trainer.network
     hooks = _hooks(network.model, spent, gpu)
-    trainer.source = _Source(source, clock)  # type: ignore[assignment]
+    trainer.source = _Source(source, clock)
     trainer.objective = _Objective(objective, around("objective", objective.__call__))  # type: ignore[assignment]
     setattr(trainer, "gradients", around("gradients", trainer.gradients))  # noqa: B010
     setattr(trainer.optimizer, "step", around("optimizer", trainer.optimizer.step))  # noqa: B010
