@@ -87,10 +87,15 @@ def save_network(network: Network, directory: Path | str, dtype: torch.dtype | N
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     dtype = dtype or network.dtype
-    config = {**network.config, "dtype": str(dtype).removeprefix("torch.")}
-    config.pop("torch_dtype", None)
     tensors = {name: p.detach().to("cpu", dtype).contiguous() for name, p in network.named_parameters()}
     write_bytes(directory / "model.safetensors", save_tensors(tensors, metadata={"format": "pt"}))
+    save_config(network.config, directory, dtype)
+
+
+def save_config(config: dict[str, Any], directory: Path, dtype: torch.dtype) -> None:
+    """What stands beside the weights: `config.json` and `generation_config.json`."""
+    config = {**config, "dtype": str(dtype).removeprefix("torch.")}
+    config.pop("torch_dtype", None)
     ids = {
         name: config[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id") if config.get(name) is not None
     }

@@ -9,17 +9,28 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from wuxing.model import native
 from wuxing.model.fused import attend, gated, rms_norm, rotate
 from wuxing.model.rope import rope_tables
+from wuxing.model.span import Spans, spans, within
 
-Drop = Callable[[Tensor, int], Tensor]
-"""What a branch (B, T, D) is made of before it joins the residual stream; branches are numbered from 0."""
+Sight = Tensor | Spans | None
+"""Which tokens a token sees: an additive mask (B, 1, T, T); spans, by which the compiled kernels of the CPU run; or
+None, all that stand before it."""
+
+
+class Drop(Protocol):
+    """What a branch (B, T, D) is made of before it joins the residual stream; branches are numbered from 0."""
+
+    def __call__(self, x_BTD: Tensor, branch: int) -> Tensor: ...
 
 
 class Norm(nn.Module):
@@ -32,6 +43,13 @@ class Norm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return rms_norm(x, self.weight, self.eps, matmul_dtype(x))
+
+    def add(self, x: Tensor, delta: Tensor | None, seen: Sight) -> tuple[Tensor, Tensor]:
+        """(x + delta, its norm): a branch joins the residual stream where the next one begins."""
+        if isinstance(seen, Spans):
+            return native.norm(x, delta, self.weight, self.eps)
+        x = x if delta is None else x + delta
+        return x, self(x)
 
 
 class Attention(nn.Module):
@@ -47,11 +65,14 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(width, self.kv_heads * self.channels, bias=bias)
         self.o_proj = nn.Linear(self.heads * self.channels, width, bias=bias)
         self.normed = config["model_type"] == "qwen3"
+        self.eps = config["rms_norm_eps"]
         if self.normed:
-            self.q_norm = Norm(self.channels, config["rms_norm_eps"])
-            self.k_norm = Norm(self.channels, config["rms_norm_eps"])
+            self.q_norm = Norm(self.channels, self.eps)
+            self.k_norm = Norm(self.channels, self.eps)
 
-    def forward(self, x_BTD: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, x_BTD: Tensor, cos: Tensor, sin: Tensor, seen: Sight) -> Tensor:
+        if isinstance(seen, Spans):
+            return self._within(x_BTD, cos, sin, seen)
         rows, tokens = x_BTD.shape[:2]
         q_BTHC = self.q_proj(x_BTD).view(rows, tokens, self.heads, self.channels)
         k_BTKC = self.k_proj(x_BTD).view(rows, tokens, self.kv_heads, self.channels)
@@ -59,8 +80,15 @@ class Attention(nn.Module):
         if self.normed:
             q_BTHC, k_BTKC = self.q_norm(q_BTHC), self.k_norm(k_BTKC)
         q_BTHC, k_BTKC = (rotate(x, cos, sin, v_BTKC.dtype) for x in (q_BTHC, k_BTKC))
-        mixed_BHTC = attend(q_BTHC.transpose(1, 2), k_BTKC.transpose(1, 2), v_BTKC.transpose(1, 2), mask)
+        mixed_BHTC = attend(q_BTHC.transpose(1, 2), k_BTKC.transpose(1, 2), v_BTKC.transpose(1, 2), seen)
         return self.o_proj(mixed_BHTC.transpose(1, 2).reshape(rows, tokens, -1))
+
+    def _within(self, x_BTD: Tensor, cos: Tensor, sin: Tensor, seen: Spans) -> Tensor:
+        """The same by the compiled kernels of the CPU."""
+        qkv = multiplied(x_BTD, seen, self.q_proj, self.k_proj, self.v_proj)
+        norms = (self.q_norm.weight, self.k_norm.weight) if self.normed else None
+        q, k, v = native.heads(qkv, norms, cos, sin, (self.heads, self.kv_heads, self.channels, self.eps))
+        return multiplied(within(q, k, v, seen), seen, self.o_proj)
 
 
 class FeedForward(nn.Module):
@@ -73,7 +101,10 @@ class FeedForward(nn.Module):
         self.up_proj = nn.Linear(width, inner, bias=bias)
         self.down_proj = nn.Linear(inner, width, bias=bias)
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
+    def forward(self, x_BTD: Tensor, seen: Sight = None) -> Tensor:
+        if isinstance(seen, Spans):
+            both = multiplied(x_BTD, seen, self.gate_proj, self.up_proj)
+            return multiplied(native.gated(both), seen, self.down_proj)
         return self.down_proj(gated(self.gate_proj(x_BTD), self.up_proj(x_BTD)))
 
 
@@ -88,30 +119,58 @@ class Layer(nn.Module):
         self.post_attention_layernorm = Norm(config["hidden_size"], config["rms_norm_eps"])
 
     def forward(
-        self, x_BTD: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, drop: Drop | None = None, number: int = 0
-    ) -> Tensor:
-        mixed_BTD = self.self_attn(self.input_layernorm(x_BTD), cos, sin, mask)
-        x_BTD = x_BTD + (mixed_BTD if drop is None else drop(mixed_BTD, 2 * number))
-        fed_BTD = self.mlp(self.post_attention_layernorm(x_BTD))
-        return x_BTD + (fed_BTD if drop is None else drop(fed_BTD, 2 * number + 1))
+        self,
+        x_BTD: Tensor,
+        delta_BTD: Tensor | None,
+        cos: Tensor,
+        sin: Tensor,
+        seen: Sight,
+        drops: tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """(residual stream, what this block adds to it): the sum is left to the next block, beside its norm.
+
+        `delta_BTD` is what the block before adds.
+        """
+        x_BTD, normed_BTD = self.input_layernorm.add(x_BTD, delta_BTD, seen)
+        delta_BTD = self.self_attn(normed_BTD, cos, sin, seen)
+        delta_BTD = delta_BTD if drops is None else drops[0](delta_BTD)
+        x_BTD, normed_BTD = self.post_attention_layernorm.add(x_BTD, delta_BTD, seen)
+        delta_BTD = self.mlp(normed_BTD, seen)
+        return x_BTD, delta_BTD if drops is None else drops[1](delta_BTD)
 
 
 class Body(nn.Module):
-    """Embedding, blocks, final norm.  `forward` has no branch on data: this is the part to compile."""
+    """Embedding, blocks, final norm."""
 
     def __init__(self, config: dict[str, Any]):
         super().__init__()
         self.embed_tokens = nn.Embedding(config["vocab_size"], config["hidden_size"])
         self.layers = nn.ModuleList(Layer(config) for _ in range(config["num_hidden_layers"]))
         self.norm = Norm(config["hidden_size"], config["rms_norm_eps"])
+        self.recompute = False
+        """Keep the two inputs of each block only and compute it again in the backward pass: the same bits, a third more
+        arithmetic, and of each token and layer 4 D bytes (the residual stream) + 2 D (what the block before adds) in
+        place of `compute.memory.activation_bytes`; one block's activations are there at a time."""
+
+    def compile(self, *args: Any, **settings: Any) -> None:
+        """Compile one block, which all of them then use; static shapes, so that another length compiles once more."""
+        for layer in self.layers:
+            layer.compile(*args, **{"dynamic": False, **settings})
 
     def forward(
-        self, tokens_BT: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None = None, drop: Drop | None = None
+        self, tokens_BT: Tensor, cos: Tensor, sin: Tensor, seen: Sight = None, drop: Drop | None = None
     ) -> Tensor:
-        x_BTD = self.embed_tokens(tokens_BT)
+        x_BTD, delta_BTD = self.embed_tokens(tokens_BT), None
+        again = self.recompute and torch.is_grad_enabled()
         for number, layer in enumerate(self.layers):
-            x_BTD = layer(x_BTD, cos, sin, mask, drop, number)
-        return self.norm(x_BTD)
+            drops = None if drop is None else (partial(drop, branch=2 * number), partial(drop, branch=2 * number + 1))
+            if again:
+                x_BTD, delta_BTD = checkpoint(
+                    layer, x_BTD, delta_BTD, cos, sin, seen, drops, use_reentrant=False, preserve_rng_state=False
+                )
+            else:
+                x_BTD, delta_BTD = layer(x_BTD, delta_BTD, cos, sin, seen, drops)
+        return self.norm.add(x_BTD, delta_BTD, seen)[1]
 
 
 class Network(nn.Module):
@@ -169,10 +228,18 @@ class Network(nn.Module):
         count from 0 unless given.
         """
         cos, sin = self.rotations(tokens_BT.shape[1], positions_BT)
-        mask = (
-            None if documents_BT is None else document_mask(documents_BT, matmul_dtype(self.model.embed_tokens.weight))
-        )
-        return self.model(tokens_BT, cos, sin, mask, self.drop)
+        seen = self._sight(tokens_BT, documents_BT)
+        return self.model(tokens_BT, cos, sin, seen, self.drop)
+
+    def _sight(self, tokens_BT: Tensor, documents_BT: Tensor | None) -> Sight:
+        """Which tokens each token sees, in the form that the fastest way of this place and precision wants."""
+        weight = self.model.embed_tokens.weight
+        dtype = matmul_dtype(weight)
+        if native.ready(dtype, weight.device) and weight.dtype == torch.float32:
+            seen = spans(documents_BT, *tokens_BT.shape, self.config["num_attention_heads"])
+            if seen is not None:
+                return seen
+        return None if documents_BT is None else document_mask(documents_BT, dtype)
 
     def forward(
         self,
@@ -212,6 +279,13 @@ class Network(nn.Module):
         elif name.endswith(("o_proj.weight", "down_proj.weight")):
             scale /= math.sqrt(2 * self.config["num_hidden_layers"])
         return torch.randn(shape, generator=_generator(seed, name)).mul_(scale)
+
+
+def multiplied(x: Tensor, seen: Sight, *matrices: nn.Linear) -> Tensor:
+    """What each of them makes of x, side by side."""
+    if isinstance(seen, Spans) and all(matrix.bias is None for matrix in matrices):
+        return native.joined(x, *(matrix.weight for matrix in matrices))
+    return torch.cat([matrix(x) for matrix in matrices], -1)
 
 
 def matmul_dtype(x: Tensor) -> torch.dtype:

@@ -16,9 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from wuxing.model import native
+
 SLICE_LOGITS = 1 << 21
 """Logits of one slice: 8 MiB in fp32, which the last-level cache holds; half or twice as many are slower by a fifth."""
-
+NATIVE_SLICE_LOGITS = 1 << 24
+"""Of one slice in bf16, 32 MiB, where the compiled kernel walks over them: each slice adds to the whole gradient of the
+head, which takes as long as some two hundred tokens."""
 
 ROUND_TO = 64
 """Products get a multiple of so many rows: oneDNN keeps a kernel for every shape it has met, some megabyte each, and
@@ -50,6 +54,8 @@ class _NatsSum(torch.autograd.Function):
         ctx: Any, hidden_ND: Tensor, head_VD: Tensor, labels_N: Tensor, smoothing: float, z_weight: float, wanted: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
         dtype = matmul_dtype(hidden_ND)
+        if native.ready(dtype, hidden_ND.device):
+            return _native(ctx, hidden_ND, head_VD, labels_N, smoothing, z_weight, wanted)
         vocabulary = head_VD.shape[0]
         with torch.autocast(hidden_ND.device.type, enabled=False):
             head = head_VD.to(dtype)
@@ -97,6 +103,42 @@ class _NatsSum(torch.autograd.Function):
     def backward(ctx: Any, grad_loss: Tensor, *unused: Tensor) -> tuple[Tensor | None, ...]:
         grad_hidden, grad_head = ctx.saved_tensors
         return grad_hidden * grad_loss, (grad_head * grad_loss).to(ctx.head_dtype), None, None, None, None
+
+
+def _native(
+    ctx: Any, hidden_ND: Tensor, head_VD: Tensor, labels_N: Tensor, smoothing: float, z_weight: float, wanted: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same in bf16 on a CPU: logits are written once, read from the cache, and become their own gradients."""
+    head, threads = head_VD.bfloat16(), torch.get_num_threads()
+    grad_hidden = torch.empty_like(hidden_ND) if wanted else None
+    grad_head = torch.zeros(head_VD.shape, dtype=torch.float32) if wanted else None
+    nats, loss = (torch.empty(len(labels_N), dtype=torch.float64) for _ in range(2))
+    correct = torch.empty(len(labels_N), dtype=torch.uint8)
+    labels_N = labels_N.contiguous()
+    step = native_slice_tokens(head_VD.shape[0])
+    for start in range(0, len(labels_N), step):
+        place = slice(start, start + step)
+        labels = labels_N[place]
+        hidden = rounded(hidden_ND[place], torch.bfloat16)
+        logits = torch.mm(hidden, head.T)
+        native.call(
+            "cross_entropy", logits, labels, nats[place], loss[place], correct[place],
+            len(labels), logits.shape[1], smoothing, z_weight, wanted, threads,
+        )  # fmt: skip
+        if grad_hidden is not None and grad_head is not None:
+            logits[len(labels) :].zero_()
+            grad_hidden[place] = (logits @ head)[: len(labels)]
+            native.call("add", grad_head, logits.T @ hidden, grad_head.numel(), threads)
+    ctx.save_for_backward(grad_hidden, grad_head)
+    ctx.head_dtype = head_VD.dtype
+    sums = loss.sum().float(), nats.sum().float(), correct.sum()
+    ctx.mark_non_differentiable(*sums[1:])
+    return sums
+
+
+def native_slice_tokens(vocabulary: int) -> int:
+    """How many tokens go through at once there."""
+    return max(ROUND_TO, NATIVE_SLICE_LOGITS // vocabulary // ROUND_TO * ROUND_TO)
 
 
 def nats_sum(

@@ -41,28 +41,31 @@ def native() -> ctypes.CDLL | str:
     return found if isinstance(found, str) else _declared(found)
 
 
-def compiled(source: Path) -> ctypes.CDLL | str:
-    """A C file of this package as a library, built once per machine; or one line that says why there is none."""
+def compiled(source: Path, flags: tuple[str, ...] = FLAGS, key: str = "") -> ctypes.CDLL | str:
+    """A C file of this package as a library, built once per machine; or one line that says why there is none.
+
+    `key`: on what else the result depends, such as the processor's instructions.
+    """
     compiler = shutil.which(os.environ.get("CC") or "cc") or shutil.which("gcc") or shutil.which("clang")
     if not compiler:
         return "no C compiler is installed"
     try:
-        return ctypes.CDLL(str(_build(compiler, source)))
+        return ctypes.CDLL(str(_build(compiler, source, flags, key)))
     except (OSError, subprocess.SubprocessError) as error:
         return f"the C compiler {compiler} failed: {error}"
 
 
-def _build(compiler: str, source: Path) -> Path:
+def _build(compiler: str, source: Path, flags: tuple[str, ...], key: str) -> Path:
     parts = [path.read_bytes() for path in (source, *sorted(source.parent.glob("*.h")))]
-    parts.append(repr((FLAGS, compiler, platform.machine())).encode())
-    key = hashlib.sha256(b"".join(parts)).hexdigest()[:16]
-    path = library_directory() / f"{source.stem}-{key}.so"
+    parts.append(repr((flags, compiler, platform.machine())).encode() + key.encode())
+    digest = hashlib.sha256(b"".join(parts)).hexdigest()[:16]
+    path = library_directory() / f"{source.stem}-{digest}.so"
     if path.is_file():
         return path
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".build-") as build:
         made = Path(build) / path.name
-        command = [compiler, *FLAGS, "-o", str(made), str(source)]
+        command = [compiler, *flags, "-o", str(made), str(source)]
         subprocess.run(command, check=True, capture_output=True, timeout=120)
         os.replace(made, path)
     return path
