@@ -41,10 +41,12 @@ class Topology:
             return "replicate"
         return "shard" if self.replicas == 1 else "hybrid"
 
-    def __str__(self) -> str:
+    @property
+    def described(self) -> str:
+        """For people."""
         if self.shards == 1:
-            return "whole on each"
-        return f"cut over {self.shards}" + (f", {self.replicas} times" if self.replicas > 1 else "")
+            return f"whole on each of {self.replicas} processes" if self.replicas > 1 else "whole on one process"
+        return f"cut over {self.shards} processes" + (f", {self.replicas} times" if self.replicas > 1 else "")
 
     def to_json(self) -> dict[str, int]:
         """For `start.json`."""

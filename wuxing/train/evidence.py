@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 
+from wuxing.compute import team
 from wuxing.core.evidence import Evidence
 from wuxing.core.file import read_lines
 from wuxing.core.step import Draft
@@ -11,6 +14,7 @@ from wuxing.data.source import PackedSource
 from wuxing.train.config import ModelConfig
 from wuxing.train.numerics import CUT_TOLERANCE, PACK_TOLERANCE
 from wuxing.train.plan.budget import Start
+from wuxing.train.plan.origin import told
 from wuxing.train.run import LOG, Run
 
 SAMPLER_MISMATCH = 0.02
@@ -21,21 +25,40 @@ COLLAPSED = 0.02
 """Share of the first steps' entropy below which replies no longer vary."""
 
 
-def judge(draft: Draft, config: ModelConfig, start: Start, run: Run, device: torch.device) -> None:
+@dataclass(frozen=True)
+class Proof:
+    """What needs the weights themselves: found by every process for what it keeps, while all of them are there."""
+
+    finite: bool
+    reloaded: tuple[bool, str]
+
+
+def prove(run: Run) -> Proof:
+    """Look at the weights, and read the last checkpoint back; of processes that share the state, on each."""
+    finite = all(bool(torch.isfinite(tensor).all()) for tensor in run.trainer.named.values())
+    good, note = _reload(run)
+    if not run.checkpoints.everyone:
+        return Proof(finite, (good, note))
+    finite_there, good_there = (not wrong for wrong in team.any_of([not finite, not good]))
+    note = next((said for said in team.of_everyone("" if good else note) if said), note)
+    return Proof(finite_there, (good_there, note))
+
+
+def judge(draft: Draft, config: ModelConfig, start: Start, run: Run, proof: Proof) -> None:
     """Leave every check of a finished run in the draft's evidence, and the headline figures in its summary."""
     evidence, trainer = draft.evidence, run.trainer
-    finite = all(bool(torch.isfinite(parameter).all()) for parameter in trainer.network.parameters())
-    evidence.judge("finite", finite, trainer.done, None, "steps with finite loss, gradient and weights")
+    evidence.judge("finite", proof.finite, trainer.done, None, "steps with finite loss, gradient and weights")
     _judge_held_out(evidence, run)
     evidence.measure("memory_planned", _mebibytes(start.planned_bytes), "MiB")
     evidence.measure("memory_actual", _mebibytes(run.memory.peak()), "largest since the step began, MiB")
     evidence.measure("time_planned", round(start.planned_seconds, 1), "seconds; 0: the budget needed no plan")
     evidence.measure("time_actual", round(run.seconds, 1), "seconds of training and validation")
     _judge_data(evidence, config, run)
-    evidence.judge("resumable", *_reload(run), None, "the last checkpoint, read back, against the weights in memory")
+    evidence.judge("resumable", *proof.reloaded, None, "the last checkpoint, read back, against the weights in memory")
     cut, packed = start.checks["step_cut"], start.checks["packed_equals_separate"]
     evidence.judge("step_cut", cut <= CUT_TOLERANCE, cut, CUT_TOLERANCE, "gradient whole against cut, relative, fp32")
     evidence.judge("packed_equals_separate", packed <= PACK_TOLERANCE, packed, PACK_TOLERANCE, "states, relative, fp32")
+    evidence.measure("made_with", told(run.passages), "libraries, processor, processes: else the last bits may differ")
     evidence.measure("loss_spikes", run.spikes, f"named in {LOG}")
     evidence.measure("checkpoint_pause", round(run.pause_seconds, 3), "seconds that training waited for checkpoints")
     if config.rollout is not None:
@@ -90,9 +113,10 @@ def _reload(run: Run) -> tuple[bool, str]:
         return False, "there is no checkpoint"
     if checkpoint.step != run.trainer.done:
         return False, f"the last checkpoint is of step {checkpoint.step}"
+    groups = checkpoint.tensors or run.checkpoints.taken_up(checkpoint, checkpoint.step)
     for group, tensors in run.trainer.tensors().items():
         for name, tensor in tensors.items():
-            if not torch.equal(tensor.detach().cpu(), checkpoint.tensors[group][name]):
+            if not torch.equal(tensor.detach().cpu(), groups[group][name]):
                 return False, f"{name} differs"
     return True, f"step {checkpoint.step}, every bit"
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 import threading
 import warnings
@@ -29,9 +30,12 @@ from wuxing.compute import team
 from wuxing.core.digest import digest_of_file
 from wuxing.core.error import WuxingError
 from wuxing.core.file import read_json
-from wuxing.train.save.checkpoint import TRIES, Checkpoint, Checkpoints, damage, sign
+from wuxing.model.files import save_config
+from wuxing.model.network import Network
+from wuxing.train.save.checkpoint import TRIES, Checkpoint, Checkpoints, damage, forget_cached, sign
 from wuxing.train.save.snapshot import Groups, stream_tensors, write_tensors
 from wuxing.train.shard.cut import Shards
+from wuxing.train.update.optimizer import PATH_MEAN
 
 WHOLE_KEYS = ("step", "weight", "col_var")
 """State of a matrix that is not cut: counters, and Adafactor's means of columns."""
@@ -108,19 +112,25 @@ def read_share(path: Path, shards: Shards) -> dict[str, dict[str, Tensor]]:
     return _grouped(reader, mine)
 
 
-def write_model(path: Path, target: Path, names: Mapping[str, str], dtype: torch.dtype = torch.float32) -> None:
-    """A model's one file from a checkpoint's shares, tensor by tensor.  `names`: name in the model → name here."""
+def save_judged(path: Path, network: Network, directory: Path) -> None:
+    """Write the model of a checkpoint's shares as `save_network` would, with one tensor in memory at a time."""
     reader = Reader(path)
-    described = {name: (dtype, reader.described[source][1]) for name, source in names.items()}
-    stream_tensors(target, described, lambda name: reader.whole(names[name]).to(dtype), {"format": "pt"})
+    described = reader.described
+    names = judged_names(described, [name for name, _ in network.named_parameters()])
+    file = directory / "model.safetensors"
+    partial = file.with_suffix(".partial")
+    whole = {name: (network.dtype, described[source][1]) for name, source in names.items()}
+    stream_tensors(partial, whole, lambda name: reader.whole(names[name]).to(network.dtype), {"format": "pt"})
+    os.replace(partial, file)
+    save_config(network.config, directory, network.dtype)
 
 
-def judged_names(names: Collection[str], weights: Iterable[str], path_mean: str) -> dict[str, str]:
+def judged_names(names: Collection[str], weights: Iterable[str]) -> dict[str, str]:
     """Where a checkpoint keeps the weights that are measured: averaged ones, where there are some."""
     held = set(names)
     found = {}
     for name in weights:
-        candidates = (f"{AVERAGE}{name}", f"{name}{path_mean}", name)
+        candidates = (f"{AVERAGE}{name}", f"{name}{PATH_MEAN}", name)
         found[name] = next(candidate for candidate in candidates if candidate in held)
     return found
 
@@ -241,6 +251,11 @@ class SharedCheckpoints(Checkpoints):
         if team.rank() == 0:
             super().forget_after(step)
 
+    def taken_up(self, checkpoint: Checkpoint | None, step: int) -> dict[str, dict[str, Tensor]]:
+        """This process's rows, whoever wrote them."""
+        assert self.shards is not None
+        return read_share(self.path(step), self.shards)
+
     def _found(self, path: Path) -> Checkpoint:
         state = read_json(path / "state.json")
         self._best = state.get("best_step")
@@ -278,6 +293,7 @@ class SharedCheckpoints(Checkpoints):
                 metadata = {"format": "pt", "DCP_VERSION": "1.0", _OFFSETS: json.dumps(place)}
                 name = f"{file}-{team.rank() + 1:05d}-of-{team.ranks():05d}.safetensors"
                 self._digests[name] = write_tensors(draft / name, group, metadata)
+                forget_cached(draft / name)
                 if digest_of_file(draft / name) != self._digests[name]:
                     raise OSError(errno.EIO, f"{name} reads differently from the disk")
         except Exception as error:  # told to all processes by `wait`
