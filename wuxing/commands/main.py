@@ -5,7 +5,6 @@ Nothing heavy is imported before a verb needs it, so that `--help` stays quick.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import sys
@@ -77,12 +76,13 @@ def main() -> None:
 
 
 def _explain(error: Exception) -> NoReturn:
-    from wuxing.core.error import WuxingError
+    from wuxing.core.error import WuxingError, disk_trouble
 
     if isinstance(error, WuxingError):
         _end(error.what, error.remedy, error.exit_code)
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        _end("the disk is full; nothing that was signed is lost", "Free space, then type the same command again", 1)
+    if isinstance(error, OSError) and (trouble := disk_trouble(error)):
+        place = f" ({error.filename})" if error.filename else ""
+        _end(f"{trouble}{place}; nothing that was signed is lost", "Mend that, then type the same command again", 1)
     if isinstance(error, PermissionError):
         _end(f"no permission for {error.filename}", "Change its owner, or choose another home (--home)", 1)
     _end(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,7 +37,10 @@ class StopSignal:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Within: the first SIGINT or SIGTERM only sets the flag, a second SIGINT interrupts at once."""
+        """Within: the first SIGINT, SIGTERM or SIGHUP only sets the flag, a second SIGINT interrupts at once.
+
+        A SIGHUP that is ignored (nohup) stays ignored.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -44,14 +48,28 @@ class StopSignal:
         def handle(number: int, frame: FrameType | None) -> None:
             if self.requested and number == signal.SIGINT:
                 raise KeyboardInterrupt
+            if number == signal.SIGHUP:
+                _leave_terminal()
             self.request()
 
-        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            numbers.append(signal.SIGHUP)
+        before = {number: signal.signal(number, handle) for number in numbers}
         try:
             yield
         finally:
             for number, old in before.items():
                 signal.signal(number, old)
+
+
+def _leave_terminal() -> None:
+    """What is said from here on goes nowhere: writing to a terminal that is gone is an error."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for output in (1, 2):
+        if stat.S_ISCHR(os.fstat(output).st_mode):
+            os.dup2(nowhere, output)
+    os.close(nowhere)
 
 
 def default_home() -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 
@@ -32,6 +33,18 @@ class Interrupted(WuxingError):
     """Stopped by Ctrl-C or SIGTERM with its state saved (exit code 130)."""
 
     exit_code = 130
+
+
+def disk_trouble(error: OSError) -> str:
+    """What is the matter with the disk, in words; empty when the error is another one."""
+    words = {
+        errno.ENOSPC: "the disk is full",
+        errno.EDQUOT: "the quota of the disk is used up",
+        errno.EFBIG: "a file would be larger than is allowed here (ulimit -f)",
+        errno.EROFS: "the disk is read-only",
+        errno.EIO: "the disk does not give back what was written",
+    }
+    return words.get(error.errno or 0, "")
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

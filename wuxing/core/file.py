@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from wuxing.core.error import WuxingError
+
 _TEMPORARY = ".wuxing-tmp"
 
 
@@ -86,10 +88,17 @@ def read_lines(path: Path) -> list[Any]:
         return []
     lines = path.read_bytes().split(b"\n")
     whole, tail = lines[:-1], lines[-1]
-    values = [json.loads(line) for line in whole if line]
+    values = [_value(path, number, line) for number, line in enumerate(whole, 1) if line]
     if tail:
         try:
             values.append(json.loads(tail))
         except ValueError:
             return values
     return values
+
+
+def _value(path: Path, number: int, line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError:
+        raise WuxingError(f"line {number} of {path} is broken", "Restore the file, or take that line out") from None

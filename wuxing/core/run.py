@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from wuxing.core.alias import current_user
 from wuxing.core.artifact import Artifact
 from wuxing.core.context import Context
 from wuxing.core.environment import environment
-from wuxing.core.error import RefusedError, WuxingError
+from wuxing.core.error import RefusedError, WuxingError, disk_trouble
 from wuxing.core.exchange import now
 from wuxing.core.file import append_line
 from wuxing.core.plan import Decision, decide, resolve_parents, step_seed
@@ -167,11 +168,16 @@ def _explained(step: Step, store: Store) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        trouble = disk_trouble(error)
+        if not trouble:
             raise
-        free = f"Free space there (wuxing prune shows what can go), then type the same command again: {_place(store)}"
+        if error.errno == errno.ENOSPC and not os.statvfs(_place(store)).f_favail:
+            trouble = "the disk has no room for another file (its inodes are used up)"
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        free = "Free space there (wuxing prune shows what can go)" if full else "Mend that"
         raise WuxingError(
-            f"the disk is full while making {step.kind.kind}/{step.name}; nothing was lost", free
+            f"{trouble} while making {step.kind.kind}/{step.name}; nothing was lost",
+            f"{free}, then type the same command again: {_place(store)}",
         ) from error
     except MemoryError as error:
         raise WuxingError(
