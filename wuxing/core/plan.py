@@ -10,8 +10,9 @@ from typing import Any, Literal
 from wuxing.core.artifact import Artifact
 from wuxing.core.context import Context
 from wuxing.core.digest import digest_of
+from wuxing.core.file import read_json
 from wuxing.core.recipe import Recipe, Step
-from wuxing.core.store import Store, member_digest
+from wuxing.core.store import SLICE, Store, member_digest
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,8 @@ def decide(step: Step, recipe: Recipe, store: Store, context: Context, decided: 
     reason = "nothing was made yet" if not earlier else f"because {_why(earlier[-1], cut)}"
     if continues and step.kind.resumable:
         reason += "; goes on where it was stopped"
+    elif step.kind.resumable:
+        reason += _left_unfinished(store, step, cut)
     return Decision(step, "new", reason, None, cut, continues)
 
 
@@ -120,12 +123,24 @@ def differences(old: Any, new: Any, path: str = "") -> list[str]:
     return [] if old == new else [f"{path} {_short(old)} → {_short(new)}"]
 
 
+def _left_unfinished(store: Store, step: Step, cut: dict[str, Any]) -> str:
+    """What was begun under this name with something else, and stays as it is."""
+    for draft in reversed(store.drafts(step.kind.kind, step.name)):
+        if (draft / SLICE).exists():
+            changes = _changes(read_json(draft / SLICE), cut)
+            return f"; one that was begun with other settings ({changes}) stays unfinished"
+    return ""
+
+
 def _why(newest: Artifact, cut: dict[str, Any]) -> str:
-    old = newest.record["slice"]
+    return _changes(newest.record["slice"], cut, f"in v{newest.version}")
+
+
+def _changes(old: dict[str, Any], cut: dict[str, Any], where: str = "then") -> str:
     lines = differences(old["content"], cut["content"])
     for role in sorted({*old["parents"], *cut["parents"]}):
         if old["parents"].get(role) != cut["parents"].get(role):
-            lines.append(f"{role} has other content than in v{newest.version}")
+            lines.append(f"{role} has other content than {where}")
     lines += differences(old["inputs"], cut["inputs"])
     lines += differences(old["libraries"], cut["libraries"], "library")
     if old["code"] != cut["code"]:

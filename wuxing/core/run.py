@@ -17,10 +17,10 @@ from wuxing.core.context import Context
 from wuxing.core.environment import environment
 from wuxing.core.error import RefusedError, WuxingError, disk_trouble
 from wuxing.core.exchange import now
-from wuxing.core.file import append_line
+from wuxing.core.file import append_line, write_json
 from wuxing.core.plan import Decision, decide, resolve_parents, step_seed
 from wuxing.core.recipe import Recipe, Step
-from wuxing.core.store import Store
+from wuxing.core.store import SLICE, Store
 
 
 @dataclass(frozen=True)
@@ -132,6 +132,7 @@ def _make(decision: Decision, recipe: Recipe, store: Store, context: Context, ou
         _explained(step, store),
         store.making(kind.kind, step.name, decision.fingerprint, seed, kind.resumable) as draft,
     ):
+        write_json(draft.path / SLICE, cut)
         kind.make(step.config, parents, draft, context)
         record = {
             "step": step.step,
@@ -171,7 +172,8 @@ def _explained(step: Step, store: Store) -> Iterator[None]:
         trouble = disk_trouble(error)
         if not trouble:
             raise
-        if error.errno == errno.ENOSPC and not os.statvfs(_place(store)).f_favail:
+        disk = os.statvfs(_place(store))
+        if error.errno == errno.ENOSPC and disk.f_files and not disk.f_favail:
             trouble = "the disk has no room for another file (its inodes are used up)"
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         free = "Free space there (wuxing prune shows what can go)" if full else "Mend that"

@@ -22,6 +22,8 @@ from wuxing.core.step import Draft
 
 RESERVED = {"cache", "deployments", "exchanges", "runs"}
 """Directories of a home that hold no artifacts."""
+SLICE = ".slice.json"
+"""In a draft: what decides its content, so that one which is left unfinished can be told from another."""
 _ALWAYS_VOLATILE = ("evidence.json", "summary.json")
 _VERSION = re.compile(r"v[1-9][0-9]*")
 
@@ -120,7 +122,8 @@ class Store:
         """Digest every file, write the record last, give the draft its version number.  All or nothing."""
         write_json(draft.path / "evidence.json", draft.evidence.to_json())
         write_json(draft.path / "summary.json", draft.summary)
-        (draft.path / "record.json").unlink(missing_ok=True)
+        for name in ("record.json", SLICE):
+            (draft.path / name).unlink(missing_ok=True)
         files = {}
         for path in sorted(p for p in draft.path.rglob("*") if p.is_file()):
             sync(path)
