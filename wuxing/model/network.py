@@ -32,6 +32,8 @@ class Drop(Protocol):
 
     def __call__(self, x_BTD: Tensor, branch: int) -> Tensor: ...
 
+TABLE_DEVIATION, LOGIT_DEVIATION = 0.1, 0.32
+
 
 class Norm(nn.Module):
     """RMS norm (Zhang and Sennrich 2019), computed in fp32, returned in the type that the next matrix multiplies in."""
@@ -267,15 +269,18 @@ class Network(nn.Module):
         """The first values of one tensor, on the CPU: of all of it, though a process may keep a few rows only.
 
         Matrices: standard deviation 1/sqrt(fan in), those that write to the residual stream divided by sqrt(2 layers)
-        (GPT-2); embeddings 0.32/sqrt(width), so that the first logits have a spread of about 1/3 at any width.
+        (GPT-2); tables 0.1, so that the blocks' first words do not drown the token's own.  The last norm makes up for
+        it: its weights are such that the first logits have a spread of about 1/3 at any width.
         """
+        if name == "model.norm.weight":
+            return torch.full(shape, LOGIT_DEVIATION / (TABLE_DEVIATION * math.sqrt(shape[0])))
         if name.endswith("norm.weight"):
             return torch.ones(shape)
         if name.endswith(".bias"):
             return torch.zeros(shape)
         scale = 1 / math.sqrt(shape[1])
         if name.endswith(("embed_tokens.weight", "lm_head.weight")):
-            scale *= 0.32
+            scale = TABLE_DEVIATION
         elif name.endswith(("o_proj.weight", "down_proj.weight")):
             scale /= math.sqrt(2 * self.config["num_hidden_layers"])
         return torch.randn(shape, generator=_generator(seed, name)).mul_(scale)

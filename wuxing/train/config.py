@@ -49,14 +49,16 @@ class OptimizerConfig(Config):
     `schedule_free` is AdamW that averages its own path, best with `schedule: {shape: constant}`."""
     learning_rate: float | None = Field(default=None, gt=0)
     """Highest learning rate.  Left out: derived from the width and the batch, and printed."""
-    embedding_rate: float = Field(default=1.0, gt=0)
-    """Learning rate of the token table, as a multiple of `learning_rate`."""
+    embedding_rate: float | None = Field(default=None, gt=0)
+    """Learning rate of the token table, as a multiple of `learning_rate`.  Left out: derived (10 for a new network)."""
     vector_rate: float = Field(default=1.0, gt=0)
     """Learning rate of norms and biases, as a multiple of `learning_rate`."""
     weight_decay: float = Field(default=0.1, ge=0)
     """Share of each matrix taken away per unit of learning rate; larger regularises more."""
     momentum: float = Field(default=0.95, ge=0, lt=1)
     """Muon's."""
+    momentum_warmup_steps: int = Field(default=300, ge=0)
+    """Muon's momentum rises from 0.85 within so many steps, for the first gradients are soon out of date; 0: never."""
     betas: tuple[float, float] = (0.9, 0.95)
     """AdamW's, Lion's (0.9, 0.99 is usual there) and schedule_free's; adafactor has its own."""
     l1: float = Field(default=0.0, ge=0)

@@ -42,7 +42,7 @@ from wuxing.train.trainer import Trainer
 from wuxing.train.update.average import Average
 from wuxing.train.update.dropout import Dropout
 from wuxing.train.update.freeze import check_names
-from wuxing.train.update.law import learning_rate
+from wuxing.train.update.law import learning_rate, settled
 
 FINISHED = "finished.json"
 
@@ -222,7 +222,7 @@ def _trainer(setting: Setting, parts: Parts, rate: float, steps: int, precision:
     from wuxing.train.update.optimizer import Optimizer
 
     config = setting.config
-    optimizer = Optimizer(parts.network, config.optimizer, rate)
+    optimizer = Optimizer(parts.network, settled(config), rate)
     return Trainer(
         network=parts.network,
         source=parts.source,

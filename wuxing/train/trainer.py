@@ -118,7 +118,7 @@ class Trainer:
         leapt = is_spike(self.recent, loss)
         skipped = leapt and self.guard.spike == "skip"
         if not skipped:
-            self.optimizer.step(rate)
+            self.optimizer.step(rate, self.done)
             if self.average is not None:
                 self.average.update(self.optimizer.named, self.done + 1)
         self.optimizer.zero()

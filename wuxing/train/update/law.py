@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from wuxing.train.config import ModelConfig
+from wuxing.train.config import ModelConfig, OptimizerConfig
 
 FRESH_RATE = {"muon": 0.01, "adamw": 0.002, "lion": 0.0003, "adafactor": 0.01, "schedule_free": 0.004}
 """Best of a sweep at width 256 and 4,096 tokens a step (see docs/log.md)."""
@@ -12,6 +12,9 @@ CONTINUED = 0.3
 """Supervised tuning of a trained model, as a share of the rate of a fresh one."""
 REINFORCED = 0.05
 """Reinforcement learning, as a share of the rate of a fresh one, whatever the batch: four times as much unlearnt."""
+FRESH_TABLE, CONTINUED_TABLE, REINFORCED_TABLE = 10.0, 3.0, 1.0
+"""Learning rate of the token table over that of the matrices: AdamW moves each entry by about the rate, entries begin
+with a deviation of 0.1, and rare tokens are met a few times only.  A trained table is spoilt by as much."""
 REFERENCE_WIDTH, REFERENCE_BATCH = 256, 4096
 
 
@@ -27,3 +30,12 @@ def learning_rate(config: ModelConfig, width: int, batch_positions: int) -> floa
     share = CONTINUED if config.start_from else 1.0
     batch = math.sqrt(min(4.0, max(0.25, batch_positions / REFERENCE_BATCH)))
     return float(f"{rate * share * batch:.2g}")
+
+
+def settled(config: ModelConfig) -> OptimizerConfig:
+    """The optimizer's settings with what was left out filled in."""
+    if config.optimizer.embedding_rate is not None:
+        return config.optimizer
+    reinforced = config.objective.grpo is not None
+    table = REINFORCED_TABLE if reinforced else CONTINUED_TABLE if config.start_from else FRESH_TABLE
+    return config.optimizer.model_copy(update={"embedding_rate": table})

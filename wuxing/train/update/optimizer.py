@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of the quintic iteration (Jordan 2024): steepest at zero, singular values end within 0.7 and 1.2."""
 NEWTON_SCHULZ_STEPS = 5
+FIRST_MOMENTUM = 0.85
 SEPARATOR = "|"
 Whole = Callable[[list[Tensor], torch.Size, Callable[[Tensor], Tensor]], list[Tensor]]
 """(rows here of updates of one shape, that shape, function of a batch of whole ones) → rows here of its values."""
@@ -168,8 +169,9 @@ class Optimizer:
             whole = shards.orthogonalise if shards else None
             rates = (learning_rate, config.weight_decay, config.momentum)
             self.parts.append(Muon(parameters["muon"], *rates, shapes, whole))
+        tables = config.embedding_rate or 1.0
         groups: list[dict[str, Any]] = [
-            {"params": parameters["embedding"], "weight_decay": 0.0, "lr": learning_rate * config.embedding_rate},
+            {"params": parameters["embedding"], "weight_decay": 0.0, "lr": learning_rate * tables},
             {"params": parameters["matrix"], "weight_decay": config.weight_decay},
             {"params": parameters["vector"], "weight_decay": 0.0, "lr": learning_rate * config.vector_rate},
         ]
@@ -203,11 +205,13 @@ class Optimizer:
         free = (part for part in self.parts if isinstance(part, ScheduleFree))
         return {names[id(p)]: state["x"] for part in free for p, state in part.state.items()}
 
-    def step(self, factor: float) -> None:
-        """Update with every learning rate times `factor`."""
+    def step(self, factor: float, number: int | None = None) -> None:
+        """Update with every learning rate times `factor`.  `number`: of the step; None: long after the start."""
         for part, rates in zip(self.parts, self.base, strict=True):
             for group, rate in zip(part.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
+                if isinstance(part, Muon):
+                    group["momentum"] = momentum_at(self.config, number)
             part.step()
 
     def zero(self) -> None:
@@ -249,6 +253,14 @@ def _element_wise(groups: list[dict[str, Any]], config: OptimizerConfig, rate: f
     if config.kind == "schedule_free":
         return ScheduleFree(groups, rate, config.betas)
     return torch.optim.AdamW(groups, rate, betas=config.betas, eps=1e-8, fused=True)
+
+
+def momentum_at(config: OptimizerConfig, number: int | None) -> float:
+    """Muon's momentum in a step: from 0.85 (or less, where that is asked for) up to its own, in a straight line."""
+    if number is None or number >= config.momentum_warmup_steps:
+        return config.momentum
+    first = min(FIRST_MOMENTUM, config.momentum)
+    return first + (config.momentum - first) * number / config.momentum_warmup_steps
 
 
 def group_parameters(named: Mapping[str, Tensor], kind: str) -> dict[str, list[str]]:
