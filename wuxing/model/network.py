@@ -32,6 +32,7 @@ class Drop(Protocol):
 
     def __call__(self, x_BTD: Tensor, branch: int) -> Tensor: ...
 
+
 TABLE_DEVIATION, LOGIT_DEVIATION = 0.1, 0.32
 
 
