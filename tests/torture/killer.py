@@ -78,7 +78,7 @@ class Kill:
     kind: str
     seconds: float = 0.0
     label: str | None = None
-    """Count the seconds from the moment in which the life does this, for the `turn`-th time."""
+    """Count the seconds from the moment in which the life does this, for the `turn`-th time (`learning`: has done)."""
     turn: int = 1
     number: int = signal.SIGKILL
     event: int = 0
@@ -166,6 +166,25 @@ def live(work: Callable[[int], int], home: Path, kill: Kill | None, ranks: int =
 
     Returns `done`, `killed`, `stopped` (by a signal, with its state saved) or `lost` (a rank went, the others said so).
     """
+    statuses, alone = _lived(work, home, kill, ranks, log)
+    if alone and kill is not None:
+        kept = statuses[0] if kill.whom == "other" else statuses[1]
+        if os.WIFSIGNALED(kept):
+            raise SystemExit("a rank did not end by itself after the other was killed")
+        return "done" if os.WEXITSTATUS(kept) == 0 else "lost"
+    return _meaning(statuses, killed=bool(kill and kill.number == signal.SIGKILL))
+
+
+def exit_code(work: Callable[[int], int], home: Path, kill: Kill | None, log: Path) -> int:
+    """The same for one process; its exit code, that of a shell for a signal."""
+    (status,), _ = _lived(work, home, kill, 1, log)
+    return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+
+
+def _lived(
+    work: Callable[[int], int], home: Path, kill: Kill | None, ranks: int, log: Path | None
+) -> tuple[list[int], bool]:
+    """The statuses of all ranks, and whether only some of them were killed."""
     marks.memory[:] = bytes(SIZE)
     before = {name: os.environ.get(name) for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")}
     if ranks > 1:
@@ -184,11 +203,10 @@ def live(work: Callable[[int], int], home: Path, kill: Kill | None, ranks: int =
             for child in chosen:
                 with suppress(ProcessLookupError):
                     os.kill(child, kill.number)
-            return _end(children, kill, alone=kill.whom != "all")
+            return [_wait(child, 60.0) for child in children], kill.whom != "all" and ranks > 1
         found, status = os.waitpid(children[0], os.WNOHANG)
         if found:
-            rest = [_wait(child, 60.0) for child in children[1:]]
-            return _meaning([status, *rest], killed=bool(kill and kill.event))
+            return [status, *(_wait(child, 60.0) for child in children[1:])], False
         time.sleep(0.0005)
 
 
@@ -225,6 +243,9 @@ def _due(kill: Kill | None) -> Callable[[], bool]:
 
     def due() -> bool:
         if not began:
+            if kill.label == "learning":
+                began.extend([time.monotonic()] * (marks.steps >= kill.turn))
+                return False
             now = marks.writing if kill.label == "writing a checkpoint" else marks.label == kill.label
             turns[0] += now and not inside[0]
             inside[0] = now
@@ -233,16 +254,6 @@ def _due(kill: Kill | None) -> Callable[[], bool]:
         return bool(began) and time.monotonic() - began[0] >= kill.seconds
 
     return due
-
-
-def _end(children: list[int], kill: Kill, alone: bool) -> str:
-    statuses = [_wait(child, 60.0) for child in children]
-    if alone and len(children) > 1:
-        kept = statuses[0] if kill.whom == "other" else statuses[1]
-        if os.WIFSIGNALED(kept):
-            raise SystemExit("a rank did not end by itself after the other was killed")
-        return "done" if os.WIFEXITED(kept) and os.WEXITSTATUS(kept) == 0 else "lost"
-    return _meaning(statuses, killed=kill.number == signal.SIGKILL)
 
 
 def _meaning(statuses: list[int], killed: bool) -> str:
