@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -193,12 +193,12 @@ class SamplePlan:
     @cached_property
     def _starts(self) -> list[int]:
         starts = [0, *(phase.start for phase in self.phases)]
-        assert starts == sorted(set(starts)), "phases begin one after the other, behind the first sample"
+        assert starts[1:] == sorted(set(starts[1:])), "phases begin one after the other"
         return starts
 
     @cached_property
     def _mixtures(self) -> list[Mixture]:
-        return [Mixture(self.weights), *(Mixture(phase.weights) for phase in self.phases)]
+        return [mixture(tuple(sorted(w.items()))) for w in (self.weights, *(phase.weights for phase in self.phases))]
 
     @cached_property
     def _given(self) -> list[dict[str, int]]:
@@ -208,6 +208,12 @@ class SamplePlan:
             before = self._mixtures[number].counts(stop - start)
             given.append({name: given[-1][name] + before.get(name, 0) for name in self.rows})
         return given
+
+
+@lru_cache(maxsize=512)
+def mixture(weights: tuple[tuple[str, float], ...]) -> Mixture:
+    """One of each kind: a plan with many phases is made anew whenever one more joins them."""
+    return Mixture(dict(weights))
 
 
 class Mixture:

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -46,6 +46,8 @@ class PackedSource:
     """Steps whose batches a thread makes while the network is busy with those before."""
     pin: bool = False
     """Batches lie in pinned memory, from which a GPU fetches them beside its work."""
+    events: list[Phase] = field(default_factory=list)
+    """Weights that were changed while the run went on, each from a place of the plan on."""
     figures: dict[str, float] = field(default_factory=dict)
     _coming: deque[tuple[int, Future[list[Batch]]]] = field(default_factory=deque, init=False, repr=False)
 
@@ -56,11 +58,35 @@ class PackedSource:
             raise WuxingError(f"{', '.join(empty)} has no row to train on", "Take it out of data")
         rows = {name: packing.rows for name, packing in self.packings.items()}
         digests = {name: packing.digest for name, packing in self.packings.items()}
-        return SamplePlan(self.seed, rows, digests, self.weights, self.phases, self.ladders)
+        whole = {phase.start: phase for phase in (*self.phases, *self.events)}
+        phases = [whole[start] for start in sorted(whole)]
+        return SamplePlan(self.seed, rows, digests, self.weights, phases, self.ladders)
 
     @property
     def digest(self) -> str:
         return self.plan.digest
+
+    @cached_property
+    def begun_as(self) -> str:
+        """The digest of the plan as the recipe has it, whatever changed on the way."""
+        return replace(self.plan, phases=self.phases).digest if self.events else self.plan.digest
+
+    def weights_at(self, position: int) -> Mapping[str, float]:
+        """The weights of the mixture at a place of the plan."""
+        found = self.weights
+        for phase in self.plan.phases:
+            found = phase.weights if phase.start <= position else found
+        return found
+
+    def mix(self, weights: Mapping[str, float]) -> None:
+        """Other weights from the position on; later phases of the recipe stay."""
+        before = [event for event in self.events if event.start < self.position]
+        self._go_on_with([*before, Phase(self.position, dict(weights))])
+
+    def _go_on_with(self, events: list[Phase]) -> None:
+        self.events = events
+        self.__dict__.pop("plan", None)
+        self._forget()
 
     def __iter__(self) -> Iterator[list[Batch]]:
         return self
@@ -74,6 +100,10 @@ class PackedSource:
         if self.stages:
             self.figures[BATCH_SHARE] = round(stage.rows / self.step_rows, 6)
             self.figures["row_share"] = round(1 / stage.parts, 6)
+        if self.events:
+            weights = self.weights_at(self.position - stage.rows)
+            total = sum(weights.values())
+            self.figures |= {f"share/{name}": round(weight / total, 6) for name, weight in weights.items()}
         return pieces
 
     def stage(self, position: int) -> Stage:
@@ -126,12 +156,14 @@ class PackedSource:
         return make_batch(found, sample_ids, names.pop() if len(names) == 1 else "mixture")
 
     def state_dict(self) -> dict[str, Any]:
-        return {"position": self.position, "plan": self.digest}
+        events = [[event.start, dict(event.weights)] for event in self.events]
+        return {"position": self.position, "plan": self.begun_as, "events": events}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        if state["plan"] != self.digest:
+        if state["plan"] != self.begun_as:
             raise WuxingError("the checkpoint belongs to another sample plan", "Remove the step's draft to begin anew")
         self.position = int(state["position"])
+        self._go_on_with([Phase(start, weights) for start, weights in state.get("events", [])])
 
     def describe(self, sample_id: int) -> list[str]:
         place = self.plan[sample_id]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from wuxing.compute import team
+from wuxing.compute.mesh import Topology
 from wuxing.core.artifact import Artifact
 from wuxing.core.error import RefusedError, WuxingError
 from wuxing.core.file import read_json
@@ -29,8 +30,14 @@ from wuxing.train.config import ModelConfig
 from wuxing.train.order import ladders, refuse_torn
 from wuxing.train.plan.memory import PIECE_POSITIONS
 from wuxing.train.rollout import Rollouts
+from wuxing.train.shard.build import cut_for_run
+from wuxing.train.update.mixture import Mixer
 from wuxing.train.validate import BitsPerByte, TaskAccuracy, Validator
 
+if TYPE_CHECKING:
+    from wuxing.train.shard.cut import Shards
+
+WHOLE = Topology()
 STEPS_AHEAD = 2
 """Steps whose batches are made before they are asked for."""
 
@@ -51,6 +58,15 @@ class Parts:
     """The training rows of each data set; empty with a task."""
     piece_rows: int
     length: int
+    shards: Shards | None = None
+    """Where the network is cut over processes: this one's part."""
+    text: BitsPerByte | None = None
+    """The measurement of held-out text, by data set; None with a task."""
+
+    def compile(self) -> None:
+        """Where the network is cut, block by block: gathering stays outside."""
+        for module in [self.network.model] if self.shards is None else self.network.model.layers:
+            module.compile()
 
     def first_batch(self) -> Batch:
         """A few rows of the first step, or of right replies to a task: for the self-checks."""
@@ -67,10 +83,15 @@ def assemble(
     device: torch.device,
     precision: torch.dtype,
     rollouts: Path | None,
+    topology: Topology = WHOLE,
 ) -> Parts:
     """Build a run.  `rollouts`: where replies are kept, None for a trial."""
     tokenizer = load_tokenizer(parents)
-    network = _network(config, parents, tokenizer, seed).to(device)
+    shards: Shards | None = None
+    if topology.shards > 1:
+        start = None if config.architecture is not None else parents["start_from"].path
+        shards = cut_for_run(shape_of(config, parents, tokenizer), start, seed, device, precision, topology)
+    network = shards.network if shards is not None else _network(config, parents, tokenizer, seed).to(device)
     if config.length_tokens > network.max_positions:
         raise WuxingError(
             f"length_tokens is {config.length_tokens}, the model takes {network.max_positions} positions",
@@ -99,9 +120,9 @@ def assemble(
     validate = BitsPerByte(held_out, tokenizer, config.length_tokens, tokens, precision)
     positions, epoch = step_rows * config.length_tokens, source.epoch_rows / step_rows
     objective = config.objective.next_token
-    return Parts(
-        network, tokenizer, source, objective, validate, positions, epoch, packings, piece_rows, config.length_tokens
-    )
+    length = config.length_tokens
+    of_data = (positions, epoch, packings, piece_rows, length)
+    return Parts(network, tokenizer, source, objective, validate, *of_data, shards=shards, text=validate)
 
 
 def _reinforced(
@@ -141,6 +162,33 @@ def _reinforced(
     epoch = len(source.examples) / rollout.prompts
     objective, length = config.objective.grpo, config.length_tokens
     return Parts(network, tokenizer, source, objective, validate, rows * length, epoch, {}, piece_rows, length)
+
+
+def mixer_of(config: ModelConfig, parents: Mapping[str, Artifact], parts: Parts) -> Mixer | None:
+    """What shifts the shares of the data sets; None where they are fixed."""
+    rule = config.mixture
+    if rule is None:
+        return None
+    assert parts.text is not None and config.data is not None
+    missing = [name for name in config.data if name not in parts.text.packings]
+    if missing:
+        raise RefusedError(
+            f"{missing[0]} has no validation rows, so its share cannot follow its loss",
+            "Give it split: {validation: 0.02}, or take mixture out",
+        )
+    text = replace(parts.text, tokens=rule.tokens)
+
+    def by_data(network: Network) -> dict[str, float]:
+        figures = text(network)
+        return {name: figures[f"{text.metric}/{name}"] for name in text.packings}
+
+    def refer() -> dict[str, float]:
+        artifact = parents["mixture.reference"]
+        if Tokenizer.load(artifact.path).digest != parts.tokenizer.digest:
+            raise WuxingError(f"{artifact.id} has another tokenizer", "Train mixture.reference with the same one")
+        return by_data(load_network(artifact.path).to(parts.network.device))
+
+    return Mixer(rule, config.data, by_data, refer if rule.reference else None)
 
 
 def load_tokenizer(parents: Mapping[str, Artifact]) -> Tokenizer:

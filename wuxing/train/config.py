@@ -6,11 +6,12 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from wuxing.compute.mesh import Sharding
 from wuxing.core.step import Choice, Config, StepConfig, plumbing
 from wuxing.model.architecture import Architecture
 from wuxing.objective.grpo import Grpo
 from wuxing.objective.next_token import NextToken
-from wuxing.train.order import Curriculum, DataPhase, contradiction
+from wuxing.train.order import Adapt, Curriculum, DataPhase, contradiction
 from wuxing.train.plan import ramp
 from wuxing.train.update.freeze import Freeze
 from wuxing.train.update.guard import Guard
@@ -57,6 +58,8 @@ class OptimizerConfig(Config):
     """Share of each matrix taken away per unit of learning rate; larger regularises more."""
     momentum: float = Field(default=0.95, ge=0, lt=1)
     """Muon's."""
+    momentum_warmup_steps: int = Field(default=300, ge=0)
+    """Muon's momentum rises from 0.85 within so many steps, for the first gradients are soon out of date; 0: never."""
     momentum_warmup_steps: int = Field(default=300, ge=0)
     """Muon's momentum rises from 0.85 within so many steps, for the first gradients are soon out of date; 0: never."""
     betas: tuple[float, float] = (0.9, 0.95)
@@ -137,6 +140,8 @@ class ModelConfig(StepConfig):
     """Corpora and tasks to learn from → share of the rows.  Rows have one length, so this is the share of positions."""
     phases: tuple[DataPhase, ...] = ()
     """Other shares later in the run: `[{after: 0.9, data: {textbooks: 1.0}}]`."""
+    mixture: Adapt | None = None
+    """Shares that follow the losses, `data` being where they begin: `{rule: progress}`."""
     curriculum: Curriculum | None = None
     """The order inside each data set; left out: shuffled."""
     task: str | None = None
@@ -185,6 +190,12 @@ class ModelConfig(StepConfig):
     compile: Literal["auto", "never", "always"] = plumbing("auto")
     """Compile the network.  `auto`: on a GPU, where a trial at the start shows that it pays.  On two CPU cores and 5m
     parameters it took 30 s and then saved 16 % of a step, so that it pays after some four minutes: `always`."""
+    sharding: Sharding = plumbing("auto")
+    """How several processes share weights, gradients and optimizer state.  `replicate`: whole on each; `shard`: cut
+    over all (FSDP, ZeRO 3), least memory; `hybrid`: cut within groups that repeat one another, so that gathering stays
+    on a host's fast links; `auto`: whole where that fits, else cut within a host, else over all."""
+    shard_processes: int | None = plumbing(None, ge=2)
+    """`hybrid`: processes of one group; left out: those of a host."""
     save_every_seconds: float = plumbing(60.0, gt=0)
     """Time between checkpoints; a kill loses at most so much work."""
     keep_for_replay: int = plumbing(0, ge=0)
@@ -196,6 +207,12 @@ class ModelConfig(StepConfig):
         """The steps whose checkpoints stay in the artifact."""
         turns = self.keep_for_replay
         return frozenset(max(1, round(steps * turn / (turns + 1))) for turn in range(1, turns + 1))
+
+    @property
+    def measurements(self) -> float:
+        """How many times the cost of a measurement of `validation` is paid in a run."""
+        looks = self.mixture.times * self.mixture.tokens / self.validation.tokens if self.mixture else 0.0
+        return self.validation.times + 1 + looks
 
     @model_validator(mode="after")
     def _fits(self) -> ModelConfig:
@@ -210,6 +227,11 @@ class ModelConfig(StepConfig):
         self._fits_objective()
         if wrong := contradiction(self.data or {}, self.phases) or ramp.contradiction(self):
             raise ValueError(wrong)
+        if self.mixture is not None:
+            if self.phases:
+                raise ValueError("mixture and phases contradict each other: shares follow the losses, or a list")
+            if len(self.data or {}) < 2 or self.mixture.min_share * len(self.data or {}) > 1:
+                raise ValueError("mixture needs several data sets, and room for mixture.min_share of each")
         if self.budget.epochs is not None and len(self.data or {}) > 1:
             raise ValueError("budget.epochs and several data sets contradict each other: give steps or tokens")
         if self.architecture is not None and self.length_tokens > self.architecture.max_positions:
@@ -222,7 +244,7 @@ class ModelConfig(StepConfig):
         learns_by_reward = self.objective.grpo is not None
         word = "grpo" if learns_by_reward else "next_token"
         needed = ("task", "rollout") if learns_by_reward else ("data", "batch_tokens")
-        of_data = ("data", "batch_tokens", "batch_ramp", "length_ramp", "curriculum")
+        of_data = ("data", "batch_tokens", "batch_ramp", "length_ramp", "curriculum", "mixture")
         foreign = of_data if learns_by_reward else ("task", "rollout")
         for name in needed:
             if getattr(self, name) is None:
@@ -230,6 +252,8 @@ class ModelConfig(StepConfig):
         for name in foreign:
             if getattr(self, name) not in (None, ()):
                 raise ValueError(f"{name} and objective {word} contradict each other: take one of them out")
+        if learns_by_reward and self.sharding in ("shard", "hybrid"):
+            raise ValueError(f"sharding {self.sharding} and objective grpo contradict each other: take replicate")
         if learns_by_reward and self.dropout:
             raise ValueError("dropout and objective grpo contradict each other: replies are drawn without it")
         if self.rollout is not None and self.rollout.reply_tokens >= self.length_tokens:

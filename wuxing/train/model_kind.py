@@ -51,6 +51,8 @@ class ModelKind(StepKind[ModelConfig]):
             found["tokenizer"] = Parent(config.tokenizer, ("tokenizer", "model"), TOKENIZER_FILES)
         for data in config.data or {}:
             found[f"data.{data}"] = Parent(tokens_name(data, tokenizer_of(config), scores_of(config)), ("tokens",))
+        if config.mixture is not None and config.mixture.reference is not None:
+            found["mixture.reference"] = Parent(config.mixture.reference, ("model",))
         if config.task is not None:
             found["task"] = Parent(config.task, ("task",))
         return found

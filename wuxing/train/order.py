@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from wuxing.core.error import WuxingError
 from wuxing.core.step import Config
@@ -23,6 +23,32 @@ class DataPhase(Config):
     """Share of the run's steps that come before it: 0.9 is the last tenth."""
     data: dict[str, float] = Field(min_length=1)
     """Data sets of `data` → share of the rows; those that are left out rest."""
+
+
+class Adapt(Config):
+    """Shares of the data sets that follow their held-out losses."""
+
+    rule: Literal["progress", "excess"] = "progress"
+    """`progress` gives more to what its loss shows to be learnt, or forgotten, just now; `excess` to what lies above a
+    reference model (DoReMi)."""
+    reference: str | None = None
+    """`excess`: a smaller model with the same tokenizer, trained on the same data sets."""
+    times: int = Field(default=20, ge=2)
+    """How often the losses are looked at, the start included."""
+    tokens: int = Field(default=1 << 14, gt=0)
+    """At most so many positions of each data set's `validation` split each time; more cost time and measure better."""
+    strength: float = Field(default=1.0, gt=0)
+    """Larger follows the losses more: the factor of the excess, or the power of the progress."""
+    inertia: float = Field(default=0.5, ge=0, lt=1)
+    """Share of the old shares in the new ones."""
+    min_share: float = Field(default=0.05, ge=0.01, le=0.5)
+    """No data set falls below it: what is learnt stays so."""
+
+    @model_validator(mode="after")
+    def _reference(self) -> Adapt:
+        if (self.rule == "excess") != (self.reference is not None):
+            raise ValueError("mixture.reference belongs to rule: excess, which needs it")
+        return self
 
 
 class Curriculum(Config):

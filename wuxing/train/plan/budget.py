@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from wuxing.compute import team
+from wuxing.core.error import WuxingError
 from wuxing.core.file import read_json, write_json
 from wuxing.data.plan import Stage
 from wuxing.data.source import PackedSource
@@ -53,6 +54,12 @@ class Start:
     """Arithmetic of one position, forward and backward."""
     stages: list[list[int]] = field(default_factory=list)
     """Smaller steps and shorter rows on the way: each the numbers of a `Stage`; empty when all steps are equal."""
+    data: list[str] = field(default_factory=list)
+    """The data sets whose shares can be turned."""
+    made_with: dict[str, str] = field(default_factory=dict)
+    """Libraries, processor and number of processes: see `origin`."""
+    topology: dict[str, Any] = field(default_factory=dict)
+    """How several processes share the state, and the recipe's choice that it came from; empty for one process."""
 
     def write(self, directory: Path) -> None:
         """Keep it, on the disk before training begins."""
@@ -62,7 +69,11 @@ class Start:
     def read(cls, directory: Path) -> Start | None:
         """What an earlier attempt decided."""
         path = directory / START
-        return cls(**read_json(path)) if path.exists() else None
+        try:
+            return cls(**read_json(path)) if path.exists() else None
+        except (ValueError, TypeError):
+            remedy = f"Restore it, or begin anew: rm -r {directory}"
+            raise WuxingError(f"{path}, which holds what this run decided, is damaged", remedy) from None
 
 
 @dataclass(frozen=True)
@@ -100,7 +111,7 @@ def span_seconds(trainer: Trainer, spans: Sequence[Span], trial: Trial | None) -
 
 
 def resolve_steps(
-    budget: Budget, step_positions: int, epoch_steps: float, trial: Trial | None, measurements: int, spent: float
+    budget: Budget, step_positions: int, epoch_steps: float, trial: Trial | None, measurements: float, spent: float
 ) -> int:
     """The number of steps of a budget; a time budget needs a trial and what has been spent of it in seconds."""
     if budget.steps is not None:
