@@ -69,7 +69,7 @@ def attempt(root: Path, home: Path, life: str) -> Any:
             run(recipe(root, life), Store(home), context, target="base" if life == "base" else "life")
             if team is not None:
                 team.close()
-        except Interrupted:
+        except (Interrupted, KeyboardInterrupt):
             if team is not None and not rank:
                 team.close()
             return 130

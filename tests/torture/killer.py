@@ -172,7 +172,7 @@ def live(work: Callable[[int], int], home: Path, kill: Kill | None, ranks: int =
         if os.WIFSIGNALED(kept):
             raise SystemExit("a rank did not end by itself after the other was killed")
         return "done" if os.WEXITSTATUS(kept) == 0 else "lost"
-    return _meaning(statuses, killed=bool(kill and kill.number == signal.SIGKILL))
+    return _meaning(statuses, kill.number if kill else 0)
 
 
 def exit_code(work: Callable[[int], int], home: Path, kill: Kill | None, log: Path) -> int:
@@ -256,10 +256,10 @@ def _due(kill: Kill | None) -> Callable[[], bool]:
     return due
 
 
-def _meaning(statuses: list[int], killed: bool) -> str:
+def _meaning(statuses: list[int], number: int) -> str:
     first = statuses[0]
-    if os.WIFSIGNALED(first):
-        if not killed or os.WTERMSIG(first) != signal.SIGKILL:
+    if os.WIFSIGNALED(first):  # by SIGTERM only before anything has begun that could be saved
+        if os.WTERMSIG(first) != number:
             raise SystemExit(f"a life ended by signal {os.WTERMSIG(first)}")
         return "killed"
     code = os.WEXITSTATUS(first)

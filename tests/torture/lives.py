@@ -53,6 +53,7 @@ LIVES: dict[str, dict[str, Any]] = {
     },
     "adafactor": PLAIN
     | {
+        "data": {"articles": 1.0},
         "optimizer": {"kind": "adafactor", "learning_rate": 0.01},
         "schedule": {"shape": "cosine", "warmup_share": 0.2},
         "batch_ramp": [{"until": 0.2, "batch_tokens": 128}, {"until": 0.5, "batch_tokens": 256}],

@@ -78,6 +78,92 @@ def test_any_damage_is_found_and_the_one_before_is_used(
     assert names(tmp_path) == ["step-00000001"]
 
 
+def test_the_last_good_one_is_found_behind_any_number_of_damaged_ones(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=3, held=frozenset({2}))
+    for step in range(1, 9):
+        save(checkpoints, step, best=step == 3)
+    checkpoints.wait()
+    assert names(tmp_path) == [f"step-{step:08d}" for step in (2, 3, 6, 7, 8)]
+    for left, harm in ((8, cut), (7, flip), (6, Path.unlink)):
+        harm(tmp_path / f"step-{left:08d}" / "model.safetensors")
+    (tmp_path / "step-00000009").mkdir()
+    (tmp_path / "step-copy of 8").mkdir()
+    said: list[str] = []
+    found = Checkpoints(tmp_path).latest(said.append)
+    assert found is not None and found.step == 3 and float(found.tensors["model"]["w"][0, 0]) == 3
+    assert [line.split()[1] for line in said] == [f"step-{step:08d}" for step in (9, 8, 7, 6)]
+    assert "it is empty" in said[0] and all("going on from the one before" in line for line in said)
+    for step in (2, 3):
+        cut(tmp_path / f"step-{step:08d}" / "state.json")
+    said.clear()
+    assert Checkpoints(tmp_path).latest(said.append) is None and said[-1].endswith("none is left, training begins anew")
+
+
+def damaging(monkeypatch: pytest.MonkeyPatch, at: range) -> None:
+    """From now on the disk gives back another bit than was written, in the saves of these numbers."""
+    from wuxing.train.save import checkpoint as module
+
+    write, made = module.write_tensors, [0]
+
+    def damaged(path: Path, group: dict[str, torch.Tensor]) -> str:
+        digest = write(path, group)
+        if path.stem == "optimizer":
+            made[0] += 1
+            if made[0] in at:
+                flip(path)
+        return digest
+
+    monkeypatch.setattr(module, "write_tensors", damaged)
+
+
+def test_a_disk_that_damages_is_noticed_before_anything_good_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    checkpoints = Checkpoints(tmp_path, keep=1, say=said.append)
+    save(checkpoints, 1, best=True)
+    checkpoints.wait()
+    damaging(monkeypatch, range(1, 3))
+    tensors = {"model": {"w": torch.ones(4)}, "optimizer": {"m": torch.ones(4)}}
+    for step in (2, 3, 4):
+        checkpoints.save(step, tensors, {"done": step, "best_step": 1}, best=step == 2, must=False)
+    checkpoints.wait()
+    assert len(said) == 2 and all("training goes on" in line and "was changed after" in line for line in said)
+    assert names(tmp_path) == ["step-00000001", "step-00000004"]  # the best stayed: the better one was never whole
+
+
+def test_a_save_that_must_be_and_the_third_in_a_row_end_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaging(monkeypatch, range(1, 99))
+    tensors = {"model": {"w": torch.ones(4)}, "optimizer": {"m": torch.ones(4)}}
+    for musts, failing in (([True], 1), ([False] * 3, 3), ([False, True], 2)):
+        checkpoints = Checkpoints(tmp_path / str(musts))
+        for number, must in enumerate(musts, 1):
+            checkpoints.save(number, tensors, {"done": number}, must=must)
+            if number < failing:
+                checkpoints.wait()
+        with pytest.raises(OSError, match="read back from the disk, optimizer.safetensors was changed"):
+            checkpoints.wait()
+
+
+def test_a_kill_between_two_names_loses_nothing(tmp_path: Path) -> None:
+    """A checkpoint of a step is replaced (after a rewind): killed between taking the old name away and giving it."""
+    checkpoints = Checkpoints(tmp_path)
+    save(checkpoints, 5)
+    checkpoints.wait()
+    (tmp_path / "step-00000005").rename(tmp_path / ".old-step-00000005")
+    (tmp_path / ".draft-00000005").mkdir()
+    found = Checkpoints(tmp_path).latest(pytest.fail)
+    assert found is not None and found.step == 5 and names(tmp_path) == ["step-00000005"]
+    save(checkpoints, 5)
+    checkpoints.wait()
+    (tmp_path / ".old-step-00000005").mkdir()
+    assert Checkpoints(tmp_path).load(5).step == 5
+    found = Checkpoints(tmp_path).latest(pytest.fail)
+    assert found is not None and names(tmp_path) == ["step-00000005"]
+
+
 def test_half_written_ones_never_count(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path)
     save(checkpoints, 3)
