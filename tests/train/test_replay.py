@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from small_run import base_config, base_parents, make_in, solver_config
 
 from wuxing.core.artifact import Artifact
@@ -32,7 +33,7 @@ def kept(world: dict[str, Artifact], tmp_path_factory: pytest.TempPathFactory) -
     return trained(home / "base", config, base_parents(world), Context(home=home))
 
 
-@pytest.mark.parametrize(("first", "steps", "weights"), [(0, 8, True), (8, 8, True), (16, 8, False), (8, 3, False)])
+@pytest.mark.parametrize(("first", "steps", "weights"), [(0, 8, True), (8, 8, True), (16, 8, True), (8, 3, False)])
 def test_a_replay_is_the_run(
     kept: tuple[Artifact, dict[str, Artifact]], first: int, steps: int, weights: bool, tmp_path: Path
 ) -> None:
@@ -72,6 +73,58 @@ def test_a_run_that_says_something_else_is_caught(kept: tuple[Artifact, dict[str
     (weights.parent / "digest.json").write_text(json.dumps(digests))
     found = replay(forged, kept[1], 8, Context(home=tmp_path), 8)
     assert found.differences[-1] == "step 16: model.norm.weight differs"
+
+
+def test_a_changed_measurement_moment_and_model_are_caught(
+    kept: tuple[Artifact, dict[str, Artifact]], tmp_path: Path
+) -> None:
+    """One digit of a held-out measure, one bit of a moment of the optimizer, one of the finished weights."""
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    from wuxing.core.digest import digest_of_file
+
+    shutil.copytree(kept[0].path, tmp_path / "base")
+    forged = Artifact(tmp_path / "base", kept[0].record)
+    log = forged.path / "log.jsonl"
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    line = next(line for line in lines if line["step"] == 16 and "validation" in line)
+    line["validation"]["bits_per_byte"] += 1e-12
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    moments = forged.path / "checkpoints" / "step-00000016" / "optimizer.safetensors"
+    tensors = load_file(moments)
+    name = next(name for name in tensors if name.endswith("momentum"))
+    tensors[name].view(torch.int32)[0, 0] ^= 1
+    save_file(tensors, moments)
+    digests = json.loads((moments.parent / "digest.json").read_text())
+    (moments.parent / "digest.json").write_text(json.dumps(digests | {moments.name: digest_of_file(moments)}))
+    found = replay(forged, kept[1], 8, Context(home=tmp_path), 8)
+    assert [line.split(":")[0] for line in found.differences] == ["step 16", "step 16"]
+    assert "held-out" in found.differences[0] and name in found.differences[1]
+    tensors = load_file(forged.path / "model.safetensors")
+    tensors["model.norm.weight"].view(torch.int32)[3] ^= 1
+    save_file(tensors, forged.path / "model.safetensors")
+    found = replay(forged, kept[1], 24, Context(home=tmp_path), 0)
+    assert found.differences[-1] == "step 24: model.norm.weight differs"
+
+
+def test_another_place_is_named_and_two_processes_are_refused(
+    kept: tuple[Artifact, dict[str, Artifact]], tmp_path: Path
+) -> None:
+    import shutil
+
+    shutil.copytree(kept[0].path, tmp_path / "base")
+    moved = Artifact(tmp_path / "base", kept[0].record)
+    start = json.loads((moved.path / "start.json").read_text())
+    start["made_with"]["torch"] = "1.0"
+    (moved.path / "start.json").write_text(json.dumps(start))
+    found = replay(moved, kept[1], 1, Context(home=tmp_path), 0)
+    assert found.differences == [] and found.elsewhere.startswith("after step 0: torch 1.0 → ")
+    start["made_with"]["processes"] = "2"
+    (moved.path / "start.json").write_text(json.dumps(start))
+    with pytest.raises(WuxingError, match="was trained by 2 processes, and a replay is made by one"):
+        replay(moved, kept[1], 1, Context(home=tmp_path), 0)
 
 
 def test_other_data_is_refused(kept: tuple[Artifact, dict[str, Artifact]], tmp_path: Path) -> None:

@@ -195,6 +195,8 @@ def _replay(store: Store, name: str | None, steps: int, first: int | None, as_js
         what = "losses, gradient norms and weights" if found.weights else "losses and gradient norms"
         end = f"{len(found.differences)} differences" if found.differences else f"{what} are the same, bit for bit"
         print(f"{found.model}, steps {found.first + 1} to {found.last}: {end}")
+        if found.elsewhere:
+            print(f"this is not where it was trained ({found.elsewhere}): last bits may differ from that alone")
 
     answer(found.to_json(), as_json, text)
     if found.differences:

@@ -12,17 +12,19 @@ from random import Random
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
 from wuxing.compute.device import pick_device
 from wuxing.core.artifact import Artifact
 from wuxing.core.context import Context
 from wuxing.core.error import WuxingError
-from wuxing.core.file import read_lines
+from wuxing.core.file import read_json, read_lines
 from wuxing.core.step import Draft
 from wuxing.train.config import ModelConfig
 from wuxing.train.make import Setting, begin, threads_set
 from wuxing.train.plan.budget import START, Start
 from wuxing.train.plan.memory import Watch
+from wuxing.train.plan.origin import Passage, made_with, passage, told
 from wuxing.train.run import LOG
 from wuxing.train.save.checkpoint import Checkpoints
 from wuxing.train.watch.adjust import ADJUSTED
@@ -41,7 +43,9 @@ class Replay:
     differences: list[str] = field(default_factory=list)
     """Where the repetition says something else than the log; empty when every bit is the same."""
     weights: bool = False
-    """Whether weights were compared too: a checkpoint of the last step was there."""
+    """Whether weights were compared too: a checkpoint of the last step, or the model itself, was there."""
+    elsewhere: str = ""
+    """What is not as it was when the run began: differences may come from that."""
 
     def to_json(self) -> dict[str, Any]:
         """For `--json`."""
@@ -66,6 +70,13 @@ def replay(
     if first and first not in kept:
         known = ", ".join(map(str, [0, *kept]))
         raise WuxingError(f"{model.id} keeps no checkpoint of step {first}", f"It can be replayed from {known}")
+    start = Start.read(model.path)
+    processes = start.made_with.get("processes", "1") if start else "1"
+    if processes != "1":
+        raise WuxingError(
+            f"{model.id} was trained by {processes} processes, and a replay is made by one: the order of sums differs",
+            "Run its recipe again in another home (--home) with as many processes, and compare: wuxing diff",
+        )
     with tempfile.TemporaryDirectory(prefix="wuxing-replay-") as room:
         return _replay(model, parents, Replay(model.id, first, first), steps, context, Path(room), logged)
 
@@ -90,9 +101,11 @@ def _replay(
     start = Start.read(room)
     assert start is not None
     setting = Setting(config, parents, draft, context, pick_device(context.device), time.monotonic())
+    changed = passage(start.made_with, _passages(room, found.first), found.first, made_with(setting.device))
+    found.elsewhere = told(changed) if changed else ""
     with threads_set(start.threads):
-        torch.manual_seed(draft.seed)
         run = begin(setting, start, Watch())
+        torch.manual_seed(draft.seed)
         run.resume()
         run.finish(until=found.first + steps)
     found.last = run.trainer.done
@@ -102,17 +115,43 @@ def _replay(
             one, other = logged.get(step, {}).get(name), again[step][name]
             if one != other:
                 found.differences.append(f"step {step}: {name} was {one}, is {other}")
+    found.differences += _measured_otherwise(model.path / LOG, room / LOG, found)
     at_last = model.path / "checkpoints" / f"step-{found.last:08d}"
     if at_last.is_dir():
-        found.weights = True
-        before = Checkpoints(model.path / "checkpoints").load(found.last).tensors["model"]
-        now = dict(run.trainer.network.named_parameters())
-        found.differences += [
-            f"step {found.last}: {name} differs"
-            for name, value in before.items()
-            if not torch.equal(value, now[name].cpu())
-        ]
+        before, now = Checkpoints(model.path / "checkpoints").load(found.last).tensors, run.trainer.tensors()
+        for group, tensors in before.items():
+            _compare(found, tensors, now[group])
+    if found.last == read_json(model.file("training.json"))["steps"] and run.kept["step"] == found.last:
+        with run.chosen() as network:
+            _compare(found, load_file(model.path / "model.safetensors"), dict(network.named_parameters()))
     return found
+
+
+def _passages(room: Path, first: int) -> list[Passage]:
+    """Those behind the checkpoint that the replay begins with."""
+    path = room / "checkpoints" / f"step-{first:08d}" / "state.json"
+    return list(read_json(path)["passages"]) if first else []
+
+
+def _measured_otherwise(log: Path, again: Path, found: Replay) -> list[str]:
+    """Measurements on held-out data, of the steps that were repeated."""
+    before, now = (
+        {line["step"]: line["validation"] for line in read_lines(path) if "validation" in line} for path in (log, again)
+    )
+    steps = [step for step in now if found.first < step <= found.last]
+    return [
+        f"step {step}: held-out {before.get(step)}, is {now[step]}" for step in steps if before.get(step) != now[step]
+    ]
+
+
+def _compare(found: Replay, before: Mapping[str, torch.Tensor], now: Mapping[str, torch.Tensor]) -> None:
+    """Every bit of these tensors, against those of the repetition."""
+    found.weights = True
+    found.differences += [
+        f"step {found.last}: {name} differs"
+        for name, value in before.items()
+        if not torch.equal(value, now[name].detach().cpu())
+    ]
 
 
 def recorded_config(model: Artifact) -> ModelConfig:
