@@ -44,9 +44,10 @@ format: install-dev  ## let ruff mend what it can
 bench: install-dev  ## measure against peers in the same run; prints ratios
 	$(BIN)/python benchmarks/run.py
 
-torture: install-dev  ## kill corpora, training and the whole recipe at random instants; compare every byte
+torture: install-dev  ## kill corpora, training and the whole recipe at random instants; attack a run; compare every byte
 	$(BIN)/python tests/torture/kill_corpus.py
 	$(BIN)/python tests/torture/kill_trainer.py
+	$(BIN)/python tests/torture/attack_trainer.py
 	$(BIN)/python tests/torture/kill_recipe.py
 
 docs: install  ## write docs/reference and the pictures of README anew
