@@ -5,8 +5,7 @@
 Every run is a step of one recipe on the Wikipedia leads of recipes/first-model.yaml, trained by `wuxing run` with the
 default settings, each with a schedule that ends at zero, so that each is worth what its law says.  `wuxing scaling`
 fits the law to three sizes at three budgets and predicts the fourth size at the largest budget and at twice that; what
-it said is written down before the fourth is trained.  A killed benchmark goes on where it stopped; `--step NAME` trains
-one of its runs and leaves.
+it said is written down before the fourth is trained.  A killed benchmark goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -24,30 +23,22 @@ ROOT = Path(__file__).parent.parent
 FIRST = ROOT / "recipes" / "first-model.yaml"
 VOCABULARY = 2048
 SIZES = {"s1": "600k", "s2": "1100k", "s3": "2m"}
-"""About 0.4, 0.8 and 1.6 million parameters in the blocks."""
-FOURTH = "3800k"
-"""3.2 million in the blocks."""
-BUDGETS = (100_000, 200_000, 400_000)
-AHEAD = (400_000, 800_000)
+"""0.4, 0.8 and 1.8 million parameters in the blocks."""
+FOURTH = "3500k"
+"""3.0 million in the blocks."""
+BUDGETS = (50_000, 100_000, 200_000)
+AHEAD = (200_000, 400_000)
 """Budgets of the fourth."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path.home() / ".cache" / "wuxing-bench" / "scaling")
-    parser.add_argument("--step", help="train this run only")
     parser.add_argument("--page", type=Path, help="draw the law as an SVG file")
-    parser.add_argument("--list", action="store_true", help="print the runs' names and leave")
     a = parser.parse_args()
     recipe = write_recipe(a.folder)
     learnt = [f"{name}-{tokens // 1000}k" for name in SIZES for tokens in BUDGETS]
     ahead = [f"s4-{tokens // 1000}k" for tokens in AHEAD]
-    if a.list:
-        print("\n".join([*learnt, *ahead]))
-        return 0
-    if a.step:
-        wuxing("run", str(recipe), a.step, "--home", str(a.folder / "home"))
-        return 0
     for name in learnt:
         wuxing("run", str(recipe), name, "--home", str(a.folder / "home"))
     said = a.folder / "predicted.json"
@@ -74,7 +65,7 @@ def write_recipe(folder: Path) -> Path:
                 "data": {"articles": 1.0},
                 "objective": "next_token",
                 "length_tokens": 128,
-                "batch_tokens": 2048,
+                "batch_tokens": 1024,
                 "validation": {"times": 1},
                 "budget": {"tokens": tokens},
             }
@@ -93,8 +84,9 @@ def wuxing(*words: str) -> str:
 
 def measured(folder: Path, name: str) -> float:
     """The last bits per byte of a run."""
-    made = sorted((folder / "home" / "model" / name).glob("v*/training.json"))
-    return float(json.loads(made[-1].read_text())["validation"][-1]["bits_per_byte"])
+    made = (folder / "home" / "model" / name).glob("v*/training.json")
+    newest = max(made, key=lambda path: int(path.parent.name[1:]))
+    return float(json.loads(newest.read_text())["validation"][-1]["bits_per_byte"])
 
 
 def report(said: dict[str, Any], found: list[float]) -> int:
