@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -223,7 +222,6 @@ def main() -> None:
     rank, ranks, port, replicas = (int(word) for word in sys.argv[1:5])
     directory = Path(sys.argv[5])
     torch.set_num_threads(1)
-    warnings.filterwarnings("ignore", ".*returned a view tensor")
     native = optimizer.pick_precision
     store = dist.TCPStore("127.0.0.1", port, ranks, rank == 0)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=ranks)

@@ -8,6 +8,7 @@ the gradients are those of replicated training bit for bit, up to the order in w
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -169,6 +170,8 @@ def cut_network(network: Network, topology: Topology, device: torch.device, prec
 
     On every process of the group at once.  Nothing of the size of the whole network is ever allocated.
     """
+    # a block's output may be a view; nothing changes it in place, which is what this warns of
+    warnings.filterwarnings("ignore", r"FSDP2-wrapped module \(\w+\) returned a view tensor")
     mesh = device_mesh(topology, device)
     names = {parameter: name for name, parameter in network.named_parameters()}
     vectors = {parameter for parameter in names if parameter.ndim < 2}
