@@ -60,8 +60,6 @@ class OptimizerConfig(Config):
     """Muon's."""
     momentum_warmup_steps: int = Field(default=300, ge=0)
     """Muon's momentum rises from 0.85 within so many steps, for the first gradients are soon out of date; 0: never."""
-    momentum_warmup_steps: int = Field(default=300, ge=0)
-    """Muon's momentum rises from 0.85 within so many steps, for the first gradients are soon out of date; 0: never."""
     betas: tuple[float, float] = (0.9, 0.95)
     """AdamW's, Lion's (0.9, 0.99 is usual there) and schedule_free's; adafactor has its own."""
     l1: float = Field(default=0.0, ge=0)
