@@ -13,9 +13,7 @@ import pytest
 SCRIPT = Path(__file__).parent.parent / "torture" / "attack_trainer.py"
 CHOSEN = {
     "full_disk": "nothing was lost. Mend that, then type the same command again",
-    "damaged_checkpoints": "is damaged (optimizer.safetensors was changed after it was written): going on from the one",
     "foreign_checkpoint": "belongs to another run than life. Take away STORE/home/model/life/",
-    "changed_library": "the last bits may differ from a run that was never stopped",
     "two_at_once": "model/life is being made by another process (process ",
     "closed_terminal": "exit code 130, its state saved",
 }
