@@ -97,6 +97,8 @@ def _say(law: Law, found: list[Finished], predicted: list[Predicted]) -> None:
         )
     )
     out.print(f"runs lie {law.deviation:.2%} from the law; intervals hold {LEVEL:.0%}")
+    if len({p.positions for p in law.points}) == 1:
+        out.print("all runs saw the same positions: what more data would bring rests on a guess")
     if predicted:
         head = ("size", "parameters of the blocks", "positions", "bits per byte", "interval")
         show.table(
@@ -163,4 +165,4 @@ def draw(law: Law, asked: list[tuple[str, int, float]]) -> str:
 def _short(count: float) -> str:
     from wuxing.page.number import short
 
-    return short(count)
+    return short(float(f"{count:.3g}"))
