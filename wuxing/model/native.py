@@ -147,7 +147,9 @@ class _Joined(torch.autograd.Function):
             part.copy_(weight)
         ctx.save_for_backward(x_ND, joined)
         ctx.sizes, ctx.shape, ctx.dtypes = sizes, x.shape, [weight.dtype for weight in weights]
-        return (x_ND @ joined.T).view(*x.shape[:-1], -1)
+        out = x.new_empty(*x.shape[:-1], sum(sizes))
+        torch.mm(x_ND, joined.T, out=out.flatten(0, -2))
+        return out
 
     @staticmethod
     @once_differentiable

@@ -17,14 +17,27 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from wuxing.model import native
+from wuxing.model import float8, native
+from wuxing.model.flex import BLOCK, BlockMask, document_blocks, flex
 from wuxing.model.fused import attend, gated, rms_norm, rotate
 from wuxing.model.rope import rope_tables
 from wuxing.model.span import Spans, spans, within
 
-Sight = Tensor | Spans | None
-"""Which tokens a token sees: an additive mask (B, 1, T, T); spans, by which the compiled kernels of the CPU run; or
-None, all that stand before it."""
+Sight = Any
+"""Which tokens a token sees: an additive mask (B, 1, T, T); `Spans`, by which the compiled kernels of the CPU run;
+FlexAttention's `BlockMask` on a GPU; or None, all that stand before it."""
+
+
+class Matrix(nn.Linear):
+    """A matrix of a block; in float8 where that was asked for."""
+
+    float8 = False
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.float8:
+            return super().forward(input)
+        product = float8.linear(input, self.weight)
+        return product if self.bias is None else product + self.bias.to(product.dtype)
 
 
 class Drop(Protocol):
@@ -63,10 +76,10 @@ class Attention(nn.Module):
         width, self.channels = config["hidden_size"], config["head_dim"]
         self.heads, self.kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
         bias = bool(config.get("attention_bias"))
-        self.q_proj = nn.Linear(width, self.heads * self.channels, bias=bias)
-        self.k_proj = nn.Linear(width, self.kv_heads * self.channels, bias=bias)
-        self.v_proj = nn.Linear(width, self.kv_heads * self.channels, bias=bias)
-        self.o_proj = nn.Linear(self.heads * self.channels, width, bias=bias)
+        self.q_proj = Matrix(width, self.heads * self.channels, bias=bias)
+        self.k_proj = Matrix(width, self.kv_heads * self.channels, bias=bias)
+        self.v_proj = Matrix(width, self.kv_heads * self.channels, bias=bias)
+        self.o_proj = Matrix(self.heads * self.channels, width, bias=bias)
         self.normed = config["model_type"] == "qwen3"
         self.eps = config["rms_norm_eps"]
         if self.normed:
@@ -83,7 +96,8 @@ class Attention(nn.Module):
         if self.normed:
             q_BTHC, k_BTKC = self.q_norm(q_BTHC), self.k_norm(k_BTKC)
         q_BTHC, k_BTKC = (rotate(x, cos, sin, v_BTKC.dtype) for x in (q_BTHC, k_BTKC))
-        mixed_BHTC = attend(q_BTHC.transpose(1, 2), k_BTKC.transpose(1, 2), v_BTKC.transpose(1, 2), seen)
+        sides = (q_BTHC.transpose(1, 2), k_BTKC.transpose(1, 2), v_BTKC.transpose(1, 2))
+        mixed_BHTC = flex(*sides, seen) if isinstance(seen, BlockMask) else attend(*sides, seen)
         return self.o_proj(mixed_BHTC.transpose(1, 2).reshape(rows, tokens, -1))
 
     def _within(self, x_BTD: Tensor, cos: Tensor, sin: Tensor, seen: Spans) -> Tensor:
@@ -100,9 +114,9 @@ class FeedForward(nn.Module):
     def __init__(self, config: dict[str, Any]):
         super().__init__()
         width, inner, bias = config["hidden_size"], config["intermediate_size"], bool(config.get("mlp_bias"))
-        self.gate_proj = nn.Linear(width, inner, bias=bias)
-        self.up_proj = nn.Linear(width, inner, bias=bias)
-        self.down_proj = nn.Linear(inner, width, bias=bias)
+        self.gate_proj = Matrix(width, inner, bias=bias)
+        self.up_proj = Matrix(width, inner, bias=bias)
+        self.down_proj = Matrix(inner, width, bias=bias)
 
     def forward(self, x_BTD: Tensor, seen: Sight = None) -> Tensor:
         if isinstance(seen, Spans):
@@ -186,6 +200,8 @@ class Network(nn.Module):
         super().__init__()
         self.config = config
         self.model = Body(config)
+        self.flex = True
+        """FlexAttention for packed documents on a GPU; else a mask of T x T."""
         self.drop: Drop | None = None
         """What the branches of the blocks lose while it learns; set by a trainer for one piece."""
         self.keep_up: Callable[[], None] | None = None
@@ -239,10 +255,30 @@ class Network(nn.Module):
         weight = self.model.embed_tokens.weight
         dtype = matmul_dtype(weight)
         if native.ready(dtype, weight.device) and weight.dtype == torch.float32:
-            seen = spans(documents_BT, *tokens_BT.shape, self.config["num_attention_heads"])
+            rows, tokens = tokens_BT.shape
+            seen = spans(documents_BT, rows, tokens, self.config["num_attention_heads"])
             if seen is not None:
                 return seen
-        return None if documents_BT is None else document_mask(documents_BT, dtype)
+        if documents_BT is None:
+            return None
+        if self.flex and weight.device.type == "cuda" and tokens_BT.shape[1] % BLOCK == 0:
+            return document_blocks(documents_BT)
+        return document_mask(documents_BT, dtype)
+
+    def use_float8(self) -> None:
+        """Multiply the blocks' matrices in float8 from now on."""
+        for module in self.model.layers.modules():
+            if isinstance(module, Matrix):
+                module.float8 = True
+
+    @property
+    def recompute(self) -> bool:
+        """See `Body.recompute`."""
+        return self.model.recompute
+
+    @recompute.setter
+    def recompute(self, value: bool) -> None:
+        self.model.recompute = value
 
     def forward(
         self,

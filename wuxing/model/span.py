@@ -24,8 +24,8 @@ QUERIES = 128
 """Tokens of a block: larger ones compute more pairs that nobody sees, smaller ones multiply at a lower rate."""
 ROUND_TO = 64
 """Keys of a block are a multiple of so many: oneDNN keeps a kernel for every shape that it has met."""
-BLOCK_SCORES = 1 << 20
-"""Scores of rows that share a block's keys go through together, up to so many: 2 MiB, which the cache holds."""
+BLOCK_SCORES = 1 << 22
+"""Scores of rows that share a block's keys go through together, up to so many: 8 MiB, which the cache holds."""
 KEPT_TOKENS = 512
 """Rows up to this length keep their probabilities for the backward pass; longer ones compute them again."""
 

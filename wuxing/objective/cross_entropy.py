@@ -20,8 +20,8 @@ from wuxing.model import native
 
 SLICE_LOGITS = 1 << 21
 """Logits of one slice: 8 MiB in fp32, which the last-level cache holds; half or twice as many are slower by a fifth."""
-NATIVE_SLICE_LOGITS = 1 << 24
-"""Of one slice in bf16, 32 MiB, where the compiled kernel walks over them: each slice adds to the whole gradient of the
+NATIVE_SLICE_LOGITS = 1 << 23
+"""Of one slice in bf16, 16 MiB, where the compiled kernel walks over them: each slice adds to the whole gradient of the
 head, which takes as long as some two hundred tokens."""
 
 ROUND_TO = 64
