@@ -8,7 +8,9 @@ import pytest
 import torch
 from small_run import build_world, train_base
 
+from wuxing.compute.team import start_followers
 from wuxing.core.artifact import Artifact
+from wuxing.core.context import Context
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -28,3 +30,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifact]:
 def base(world: dict[str, Artifact], tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     """A base model that was never stopped."""
     return train_base(tmp_path_factory.mktemp("models") / "base", world)
+
+
+@pytest.fixture(scope="session")
+def pair(world: dict[str, Artifact], tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """A model of 60 steps that two processes trained and nothing disturbed."""
+    home = tmp_path_factory.mktemp("pair")
+    context = Context(home=home, workers=2, team=start_followers(2, ["-m", "wuxing.train.together"]))
+    try:
+        return train_base(home / "base", world, context, save_every_seconds=0.05, budget={"steps": 60})
+    finally:
+        context.team.close()

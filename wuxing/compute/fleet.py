@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wuxing.compute.place import LOST, LostError, Place
-from wuxing.core.error import WuxingError
+from wuxing.core.error import Interrupted, WuxingError
 
 LOOK_SECONDS = 0.1
 LEAD_SECONDS = 20.0
@@ -153,6 +153,9 @@ class Attempt:
         """What to make of processes that have ended wrongly; None: wait for more."""
         lead_ended = 0 in self._codes or 0 in self._gone
         killed = {rank: code for rank, code in self._codes.items() if code < 0}
+        if self._told and not self._gone and set(killed.values()) <= {-signal.SIGTERM} and killed:
+            again = "Type the same command again to go on"
+            return Ending(error=Interrupted("stopped before training had begun", again))
         if self._gone or killed:
             if not lead_ended and self.saving() and since < SETTLE_SECONDS:
                 return None
