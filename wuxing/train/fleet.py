@@ -36,6 +36,8 @@ SHRINK_SECONDS = 30.0
 """How long it waits when it may go on with fewer processes."""
 LEASE_SECONDS = 150.0
 """How long a new lead waits for the lease of one that was lost: a file server keeps a dead host's for some 90 s."""
+STALE_SECONDS = 5.0
+"""A draft of a checkpoint that has not grown for so long is nobody's."""
 TELL_SECONDS = 0.2
 
 
@@ -90,7 +92,7 @@ class _Fleet:
             timeout_seconds=float(os.environ.get("WUXING_TIMEOUT_SECONDS", "120")),
             hear=stage.hear,
             asked_to_stop=lambda: context.stop.requested,
-            saving=lambda: any(checkpoints.glob(".draft-*")),
+            saving=lambda: _is_written(checkpoints),
         )
         job = job_of(self.config, self.parents, self.draft, context)
         with stage.open(), marked(self.draft.path) as mark:
@@ -153,6 +155,15 @@ class _Fleet:
 
     def _write(self, line: dict[str, Any]) -> None:
         append_line(self.draft.path / ATTEMPTS, {"time": now(), **line}, sync=True)
+
+
+def _is_written(checkpoints: Path) -> bool:
+    """Whether a checkpoint is being written: a draft whose files grow, not one that a killed process left."""
+    try:
+        newest = max((path.stat().st_mtime for path in checkpoints.glob(".draft-*/*")), default=0.0)
+    except FileNotFoundError:  # it was finished this very moment
+        return True
+    return time.time() - newest < STALE_SECONDS
 
 
 def _environment() -> dict[str, str]:
