@@ -55,6 +55,7 @@ CASES: dict[str, dict[str, Any]] = {
     "average": {"average": 0.9},
     "dropout": {"dropout": 0.3},
     "z_loss": {"objective": {"z_weight": 1e-2, "smoothing": 0.1}},
+    "recompute": {"recompute": True, "dropout": 0.3},
     "bf16": {"precision": "bfloat16"},
 }
 
@@ -83,6 +84,7 @@ def trainer(case: dict[str, Any], topology: Topology | None) -> Trainer:
     if topology is not None:
         shards = cut_for_run(shape(case.get("tied", True)), None, 5, torch.device("cpu"), precision, topology)
     network = shards.network if shards else Network(shape(case.get("tied", True))).initialise(5)
+    network.recompute = case.get("recompute", False)
     config = OptimizerConfig.model_validate(case.get("optimizer", {}))
     return Trainer(
         network=network,
