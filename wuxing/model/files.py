@@ -66,13 +66,22 @@ def read_config(directory: Path) -> dict[str, Any]:
 
 
 def load_network(
-    directory: Path | str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    directory: Path | str,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    kind: type[Network] = Network,
 ) -> Network:
-    """The network of a model directory.  Raises WuxingError for missing, unexpected or misshapen tensors."""
+    """The network of a model directory.  Raises WuxingError for missing, unexpected or misshapen tensors.
+
+    `kind`: Network for one that goes on with text, Classifier for one that names classes.
+    """
     directory = Path(directory)
     config = read_config(directory)
+    if (kind is Network) == is_classifier(directory):
+        found = "a classifier: it names classes and writes no text" if kind is Network else "no classifier"
+        raise WuxingError(f"{directory} is {found}", "Name another model")
     with torch.device("meta"):
-        network = Network(config)
+        network = kind(config)
     tensors = _ours(network, _read_tensors(directory))
     _refuse_differences(directory, _expected(network), tensors)
     loaded = {name: torch.nn.Parameter(tensor.to(device, dtype)) for name, tensor in tensors.items()}
@@ -80,6 +89,12 @@ def load_network(
     cos, sin = rope_tables(config)
     network.cos, network.sin = cos.to(device), sin.to(device)
     return network
+
+
+def is_classifier(directory: Path) -> bool:
+    """Whether the model in a directory names classes."""
+    names = read_json(directory / "config.json").get("architectures") or [""]
+    return str(names[0]).endswith("ForSequenceClassification")
 
 
 def save_network(network: Network, directory: Path | str, dtype: torch.dtype | None = None) -> None:

@@ -85,6 +85,11 @@ def ready(dtype: torch.dtype, device: torch.device) -> bool:
     return plain and not isinstance(library(), str)
 
 
+def state(device: torch.device) -> str:
+    """Which way a step goes on this device in bf16: it decides the last bits."""
+    return "compiled" if ready(torch.bfloat16, device) else "torch"
+
+
 def call(name: str, *arguments: Any) -> None:
     """One kernel; tensors are handed over by their address and must be contiguous."""
     found = library()

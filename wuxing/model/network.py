@@ -164,6 +164,8 @@ class Body(nn.Module):
         self.embed_tokens = nn.Embedding(config["vocab_size"], config["hidden_size"])
         self.layers = nn.ModuleList(Layer(config) for _ in range(config["num_hidden_layers"]))
         self.norm = Norm(config["hidden_size"], config["rms_norm_eps"])
+        self.is_compiled = False
+        """Then the plain formulas run, which the compiler fuses, in place of the compiled kernels of the CPU."""
         self.recompute = False
         """Keep the two inputs of each block only and compute it again in the backward pass: the same bits, a third more
         arithmetic, and of each token and layer 4 D bytes (the residual stream) + 2 D (what the block before adds) in
@@ -171,6 +173,7 @@ class Body(nn.Module):
 
     def compile(self, *args: Any, **settings: Any) -> None:
         """Compile one block, which all of them then use; static shapes, so that another length compiles once more."""
+        self.is_compiled = True
         for layer in self.layers:
             layer.compile(*args, **{"dynamic": False, **settings})
 
@@ -254,7 +257,7 @@ class Network(nn.Module):
         """Which tokens each token sees, in the form that the fastest way of this place and precision wants."""
         weight = self.model.embed_tokens.weight
         dtype = matmul_dtype(weight)
-        if native.ready(dtype, weight.device) and weight.dtype == torch.float32:
+        if not self.model.is_compiled and native.ready(dtype, weight.device) and weight.dtype == torch.float32:
             rows, tokens = tokens_BT.shape
             seen = spans(documents_BT, rows, tokens, self.config["num_attention_heads"])
             if seen is not None:

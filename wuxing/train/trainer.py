@@ -95,7 +95,8 @@ class Trainer:
         """One update.  Raises WuxingError, before anything changed, when the count is 0 or a value is not finite."""
         started = time.monotonic()
         self._thaw()
-        pieces = [piece.to(self.network.device) for piece in next(self.source)]
+        held = next(self.source)
+        pieces = [piece.to(self.network.device) for piece in held]
         samples = [sample for piece in pieces for sample in piece.sample_ids]
         loss, count, sums = self.gradients(pieces)
         self.optimizer.penalise()
@@ -110,9 +111,8 @@ class Trainer:
                 "Lower optimizer.learning_rate, or look at these records",
             )
         if norm > self.clip:
-            for parameter in self.optimizer.named.values():
-                if parameter.grad is not None:
-                    parameter.grad.mul_(self.clip / norm)
+            gradients = [p.grad for p in self.optimizer.named.values() if p.grad is not None]
+            torch._foreach_mul_(gradients, self.clip / norm)
         rate = self.schedule.factor(self.done, self.steps, self.measured)
         rate *= self.schedule.of_batch(self.source.figures.get(BATCH_SHARE, 1.0))
         leapt = is_spike(self.recent, loss)
@@ -124,7 +124,7 @@ class Trainer:
         self.optimizer.zero()
         self._note(loss, "nats" in sums)
         spike = self._records(_of_all_ranks(samples)) if leapt else []
-        positions = int(team.summed([sum(int((piece.documents_BT >= 0).sum()) for piece in pieces)])[0])
+        positions = int(team.summed([sum(int((piece.documents_BT >= 0).sum()) for piece in held)])[0])
         self.done, self.positions = self.done + 1, self.positions + positions
         self.taught, self.skips = self.taught + count * (not skipped), self.skips + skipped
         figures = {**self.source.figures, **{name: value / count for name, value in sums.items()}}
@@ -133,7 +133,7 @@ class Trainer:
 
     def gradients(self, pieces: list[Batch]) -> tuple[float, int, dict[str, float]]:
         """Leave the gradient of a step in the parameters; returns (loss, count, the objective's sums)."""
-        counts = [int(self.objective.count(piece)) for piece in pieces]
+        counts = [int(n) for n in torch.stack([self.objective.count(piece) for piece in pieces]).tolist()]
         count = int(team.summed([sum(counts)])[0])
         if count == 0:
             samples = [sample for piece in pieces for sample in piece.sample_ids]
@@ -159,7 +159,8 @@ class Trainer:
         if self.shards is not None:
             with self.autocast():
                 self.shards.keep_up_with(passes - len(taught))
-        whole = team.summed([float(total), *(float(value) for value in sums.values())])
+        together = torch.stack([value.double() for value in (total, *sums.values())])
+        whole = team.summed(together.tolist())  # a GPU is waited for once here, and once for the norm
         if team.ranks() > 1:
             self._reduce()
         return whole[0] / count, count, dict(zip(sums, whole[1:], strict=True))

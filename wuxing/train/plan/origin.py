@@ -17,6 +17,7 @@ import torch
 from wuxing import __version__
 from wuxing.compute import team
 from wuxing.compute.device import pick_precision
+from wuxing.model import native
 
 Passage = dict[str, Any]
 """{"after": step, "changed": {name: [before, now]}}"""
@@ -31,6 +32,7 @@ def made_with(device: torch.device) -> dict[str, str]:
         "python": platform.python_version(),
         "processor": processor(device),
         "precision": str(pick_precision(device)).removeprefix("torch."),
+        "kernels": native.state(device),
         "processes": str(team.ranks()),
     }
 
