@@ -35,13 +35,20 @@ class MemoryPlan:
     """Copies of the weights in the type that is multiplied."""
     activations: int
     loss: int
+    copies: int = 0
+    """Of what moves, for a checkpoint."""
+    other: int = RESERVE_BYTES
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """What the peak is made of."""
+        names = ("weights", "gradients", "optimizer", "casts", "activations", "loss", "copies", "other")
+        return {name: int(getattr(self, name)) for name in names}
 
     @property
     def peak(self) -> int:
         """Everything at once."""
-        return (
-            self.weights + self.gradients + self.optimizer + self.casts + self.activations + self.loss + RESERVE_BYTES
-        )
+        return sum(self.parts.values())
 
 
 @dataclass(frozen=True)
@@ -143,14 +150,18 @@ def _reclaimable(group: Path) -> int:
     return int(rows.get("inactive_file", 0))
 
 
-def refuse_too_large(plan: MemoryPlan, available: int | None = None, what: str = "training") -> None:
-    """Raises WuxingError before anything is allocated when the plan needs more than there is."""
+def refuse_too_large(plan: MemoryPlan, available: int | None = None, what: str = "training", shards: int = 0) -> None:
+    """Raises WuxingError before anything is allocated when the plan needs more than there is.
+
+    `shards`: over how many processes with as much memory each its state would have to be cut; 0: not known.
+    """
     available = available_memory() if available is None else available
     if plan.peak <= available:
         return
     fitting = _fitting(plan, available)
     smaller = f"architecture.size of about {_size(fitting)}" if fitting >= 1e5 else "much smaller architecture.size"
-    fewer = " or a smaller piece_tokens" if plan.activations > plan.peak / 4 else ""
+    fewer = " or a smaller piece_tokens, or recompute: true" if plan.activations > plan.peak / 4 else ""
+    fewer += f", or cut its state over {shards} such machines (sharding: shard)" if shards else ""
     raise WuxingError(
         f"a model too large for memory: {what} {plan.parameters:,} parameters needs {_gibibytes(plan.peak)}, "
         f"{_gibibytes(available)} are free",

@@ -108,6 +108,7 @@ def cut(plan: MemoryPlan, shape: Mapping[str, Any], shards: int, matmul_bytes: i
         weights=share(plan.weights) + 4 * table,
         gradients=share(plan.gradients) + 4 * table + 2 * 4 * block,
         optimizer=share(plan.optimizer),
+        copies=share(plan.copies),
         casts=GATHERED_BLOCKS * matmul_bytes * block,
     )
 

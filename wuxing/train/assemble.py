@@ -92,6 +92,7 @@ def assemble(
         start = None if config.architecture is not None else parents["start_from"].path
         shards = cut_for_run(shape_of(config, parents, tokenizer), start, seed, device, precision, topology)
     network = shards.network if shards is not None else _network(config, parents, tokenizer, seed).to(device)
+    network.model.recompute = bool(config.recompute)
     if config.length_tokens > network.max_positions:
         raise WuxingError(
             f"length_tokens is {config.length_tokens}, the model takes {network.max_positions} positions",

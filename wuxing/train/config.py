@@ -185,6 +185,9 @@ class ModelConfig(StepConfig):
     """What happens when the loss leaps or runs away."""
     piece_tokens: int | None = plumbing(None, gt=0)
     """Positions that go through the network at once; smaller needs less memory.  The gradient stays the same."""
+    recompute: bool | None = plumbing(None)
+    """Compute each block again in the backward pass instead of keeping what it made (activation checkpointing): the
+    same bits, a third more arithmetic, a fraction of the memory.  Left out: where nothing else makes it fit."""
     compile: Literal["auto", "never", "always"] = plumbing("auto")
     """Compile the network.  `auto`: on a GPU, where a trial at the start shows that it pays.  On two CPU cores and 5m
     parameters it took 30 s and then saved 16 % of a step, so that it pays after some four minutes: `always`."""

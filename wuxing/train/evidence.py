@@ -15,6 +15,7 @@ from wuxing.train.config import ModelConfig
 from wuxing.train.numerics import CUT_TOLERANCE, PACK_TOLERANCE
 from wuxing.train.plan.budget import Start
 from wuxing.train.plan.origin import told
+from wuxing.train.plan.outcome import leave_outcome
 from wuxing.train.run import LOG, Run
 
 SAMPLER_MISMATCH = 0.02
@@ -49,10 +50,7 @@ def judge(draft: Draft, config: ModelConfig, start: Start, run: Run, proof: Proo
     evidence, trainer = draft.evidence, run.trainer
     evidence.judge("finite", proof.finite, trainer.done, None, "steps with finite loss, gradient and weights")
     _judge_held_out(evidence, run)
-    evidence.measure("memory_planned", _mebibytes(start.planned_bytes), "MiB")
-    evidence.measure("memory_actual", _mebibytes(run.memory.peak()), "largest since the step began, MiB")
-    evidence.measure("time_planned", round(start.planned_seconds, 1), "seconds; 0: the budget needed no plan")
-    evidence.measure("time_actual", round(run.seconds, 1), "seconds of training and validation")
+    errors = leave_outcome(evidence, run, start, config.length_tokens, run.context.home, draft.file(LOG))
     _judge_data(evidence, config, run)
     evidence.judge("resumable", *proof.reloaded, None, "the last checkpoint, read back, against the weights in memory")
     cut, packed = start.checks["step_cut"], start.checks["packed_equals_separate"]
@@ -73,6 +71,7 @@ def judge(draft: Draft, config: ModelConfig, start: Start, run: Run, proof: Proo
             "ended": run.ended,
             "positions": trainer.positions,
             "seconds": round(run.seconds, 1),
+            **errors,
         }
     )
 
@@ -134,7 +133,3 @@ def _judge_rollouts(evidence: Evidence, run: Run) -> None:
     floor = COLLAPSED * first
     note = "nats per reply token at the end; less is a collapse unless held-out answers became better"
     evidence.judge("not_collapsed", last > floor or better, last, f"> {floor:.4g}", note)
-
-
-def _mebibytes(size: int) -> float:
-    return round(size / 2**20, 1)

@@ -160,7 +160,7 @@ def decide(setting: Setting, threads: int) -> Start:
         step_seconds=trial.step_seconds if trial else 0.0,
         validation_seconds=trial.validation_seconds if trial else 0.0,
         planned_seconds=planned,
-        planned_bytes=planned_bytes,
+        **fit.decided,
         checks=checks,
         position_flops=plan_compute(shape, count_parameters(shape), 1, config.length_tokens, 1.0).flops,
         stages=[[stage.start, stage.rows, stage.parts] for stage in stages],
@@ -188,7 +188,8 @@ def _check_numerics(parts: Parts) -> dict[str, float]:
 
 def begin(setting: Setting, start: Start, watch: Watch) -> Run:
     """The run that a start decided, before its first step."""
-    config, draft = setting.config, setting.draft
+    config = setting.config = start.applied(setting.config)
+    draft = setting.draft
     precision = getattr(torch, start.precision)
     parts = _assemble(setting, precision, draft.file(ROLLOUTS) if config.task else None)
     if isinstance(parts.source, PackedSource):

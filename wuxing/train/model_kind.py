@@ -37,6 +37,7 @@ class ModelKind(StepKind[ModelConfig]):
         "adjusted.jsonl",
         "attempts.jsonl",
         "start.json",
+        "plan.json",
         "finished.json",
         "rollouts/*",
         "checkpoints/*",

@@ -227,10 +227,12 @@ class Run:
 
     def measure(self) -> None:
         """Measure on held-out data and keep the result."""
+        started = time.monotonic()
         with self.trainer.judged() as network:
             figures = self.validate(network)
         self.history.append({"step": self.trainer.done, **{name: round(v, 6) for name, v in figures.items()}})
-        self._log({"step": self.trainer.done, "validation": figures})
+        seconds = round(time.monotonic() - started, 4)
+        self._log({"step": self.trainer.done, "validation": figures, "seconds": seconds})
         metric = self.validate.metric
         self.trainer.measured.append(self._sign * figures[metric])
         self._call_overfitting()

@@ -61,6 +61,21 @@ class Start:
     topology: dict[str, Any] = field(default_factory=dict)
     """How several processes share the state, and the recipe's choice that it came from; empty for one process."""
 
+    piece_tokens: int = 0
+    """Positions that go through the network at once; 0: as the recipe says."""
+    recompute: bool = False
+    """Whether blocks are computed again in the backward pass."""
+    memory_factor: float = 1.0
+    """What earlier runs on this machine corrected the plan of memory by."""
+    memory_parts: dict[str, int] = field(default_factory=dict)
+    """What the planned bytes are made of, before that correction."""
+
+    def applied(self, config: ModelConfig) -> ModelConfig:
+        """The recipe with what was decided for it."""
+        return config.model_copy(
+            update={"piece_tokens": self.piece_tokens or config.piece_tokens, "recompute": self.recompute}
+        )
+
     def write(self, directory: Path) -> None:
         """Keep it, on the disk before training begins."""
         write_json(directory / START, asdict(self))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,13 +13,22 @@ from typing import Any
 import psutil
 import torch
 
-from wuxing.compute.memory import MemoryPlan, plan_memory, refuse_too_large
+from wuxing.compute import team
+from wuxing.compute.energy import Meter
+from wuxing.compute.memory import MemoryPlan, available_memory, plan_memory, refuse_too_large
 from wuxing.compute.mesh import cut
 from wuxing.model.architecture import count_parameters
 from wuxing.train.config import ModelConfig
+from wuxing.train.plan.probe import Asked, affordable, ask, probe
 
 PIECE_POSITIONS = 16_384
 """Positions that go through the network at once, unless `piece_tokens` says otherwise."""
+HOLES = 1.27
+"""Bytes that a CPU's allocator takes for a byte that is alive: glibc cannot give a freed block to an aligned request of
+the same size (measured over sizes and lengths, docs/log.md)."""
+BASE_BYTES = 85 << 20
+"""What the first step loads and keeps besides tensors: code, kernels made for shapes, threads."""
+GPU_BASE_BYTES = 64 << 20
 
 
 def _resident() -> int:
@@ -51,11 +61,13 @@ class Watch:
     before: int = field(default_factory=_resident_trimmed)
     _kernel: bool = field(default_factory=_begin_peak)
     _seen: int = 0
+    energy: Meter = field(default_factory=Meter)
 
     def now(self) -> int:
         """What the process holds now, all of it."""
         held = torch.cuda.memory_allocated() if torch.cuda.is_available() else _resident()
         self._seen = max(self._seen, held)
+        self.energy.look()
         return held
 
     def peak(self) -> int:
@@ -84,13 +96,26 @@ def refuse_without_memory(
 
     Raises WuxingError, before anything is allocated, when there is less than that.
     """
-    plan = cut(plan_run(config, shape, precision), shape, shards, torch.finfo(precision).bits // 8)
-    refuse_too_large(plan, None if device.type == "cpu" else torch.cuda.mem_get_info(device)[0])
+    plan = cut(plan_run(config, shape, precision, device.type), shape, shards, torch.finfo(precision).bits // 8)
+    refuse_too_large(plan, free_memory(device))
     return plan.peak
 
 
-def plan_run(config: ModelConfig, shape: Mapping[str, Any], precision: torch.dtype) -> MemoryPlan:
-    """What a process needs that holds the whole state."""
+def free_memory(device: torch.device) -> int:
+    """Bytes that a process may still take; of a host's memory its share, where several processes train on it."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    local = int(os.environ.get("LOCAL_WORLD_SIZE") or team.ranks())
+    return available_memory() // max(1, local)
+
+
+def plan_run(
+    config: ModelConfig, shape: Mapping[str, Any], precision: torch.dtype, device: str = "cpu", measured: bool = True
+) -> MemoryPlan:
+    """What a process needs that holds the whole state: measured on slices of the network where that takes seconds.
+
+    `measured=False`: by formula, as for another device than those of this machine.
+    """
     parameters = count_parameters(dict(shape))
     state = round(4 * parameters * numbers_per_parameter(config, shape, parameters))
     step = config.batch_tokens or 0
@@ -98,9 +123,35 @@ def plan_run(config: ModelConfig, shape: Mapping[str, Any], precision: torch.dty
         step = config.rollout.prompts * config.rollout.group * config.length_tokens
     width = torch.finfo(precision).bits // 8
     piece = min(step, config.piece_tokens or PIECE_POSITIONS)
+    copies = 0 if device == "cuda" else 2 * (4 * parameters + state)  # one to write from, one read back at the end
+    if measured and config.objective.next_token is not None:
+        asked = ask(config, shape, max(1, piece // config.length_tokens), precision, device)
+        if affordable(asked):
+            return _measured_plan(asked, parameters, copies)
     plan = plan_memory(shape, parameters, piece, config.length_tokens, width, 0, config.rollout is None)
-    checkpoint = 4 * parameters + state
+    if config.recompute:
+        layers = int(shape["num_hidden_layers"])
+        kept = layers * (4 + width) * int(shape["hidden_size"])
+        plan = replace(plan, activations=plan.activations // layers + piece * kept)
     kept = 2 * step * shape["num_hidden_layers"] * shape["num_key_value_heads"] * shape["head_dim"]
     engine = width * (parameters + kept) if config.rollout is not None else 0
     reference = 4 * parameters if config.objective.grpo is not None and config.objective.grpo.kl else 0
-    return replace(plan, optimizer=state + checkpoint + engine + reference)
+    return replace(plan, optimizer=state + engine + reference, copies=copies)
+
+
+def _measured_plan(asked: Asked, parameters: int, copies: int) -> MemoryPlan:
+    found = probe(asked)
+    gpu = asked.device == "cuda"
+    held = found.peak if gpu else round(HOLES * found.peak)
+    lasting = 8 * parameters + found.state
+    return MemoryPlan(
+        parameters=parameters,
+        weights=4 * parameters,
+        gradients=4 * parameters,
+        optimizer=found.state,
+        casts=0,
+        activations=max(0, held - lasting),
+        loss=0,
+        copies=copies,
+        other=GPU_BASE_BYTES if gpu else BASE_BYTES,
+    )

@@ -1,0 +1,269 @@
+"""How much memory a step takes, measured: real steps of one and of two layers, and what follows for all of them.
+
+What a step holds grows by the same amount with each layer.  So two steps say what any number of layers takes: of the
+code as it is, whatever it keeps for its backward pass, and without a formula that has to follow it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from typing import Any
+
+import torch
+
+from wuxing.data.batch import Batch
+from wuxing.model.architecture import count_parameters
+from wuxing.model.network import Network
+from wuxing.objective.next_token import NextToken
+from wuxing.train.config import ModelConfig, OptimizerConfig
+from wuxing.train.trainer import Trainer
+from wuxing.train.update.average import Average
+from wuxing.train.update.dropout import Dropout
+from wuxing.train.update.optimizer import Optimizer
+from wuxing.train.update.schedule import Schedule
+
+MOST_FLOPS = 3e12
+"""Of both steps: some six seconds of two cores.  Larger networks are planned by formula."""
+SLICE = 1 << 21
+"""Logits of a slice of the loss: with fewer rows than one slice, what the loss takes still grows with them."""
+PARTS = ("forward", "backward", "update")
+MARK = "wuxing:"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What decides the memory of a step."""
+
+    shape: tuple[tuple[str, Any], ...]
+    rows: int
+    """Of one piece."""
+    length: int
+    several: bool
+    """Whether a step has more than one piece: gradients lie there while the next ones are made."""
+    packed: bool
+    precision: torch.dtype
+    device: str
+    optimizer: OptimizerConfig
+    objective: NextToken
+    dropout: float
+    average: float | None
+    recompute: bool
+
+
+@dataclass(frozen=True)
+class Probed:
+    """Bytes of one process, beyond what it holds before."""
+
+    peak: int
+    """The most at once of tensors that are alive."""
+    state: int
+    """Optimizer and averages."""
+
+
+class _Pieces:
+    """A source whose every step is the same piece."""
+
+    digest = ""
+    figures: dict[str, float] = {}
+
+    def __init__(self, piece: Batch):
+        self.piece = piece
+
+    def __next__(self) -> list[Batch]:
+        return [self.piece]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        del state
+
+    def describe(self, sample_id: int) -> list[str]:
+        return [str(sample_id)]
+
+
+@dataclass
+class _Step:
+    """One real step: blocks taken (above 0) and given back (below 0), one after the other."""
+
+    forward: list[int] = field(default_factory=list)
+    backward: list[int] = field(default_factory=list)
+    update: list[int] = field(default_factory=list)
+    state: int = 0
+    peak: int = 0
+
+
+def ask(config: ModelConfig, shape: Mapping[str, Any], rows: int, precision: torch.dtype, device: str) -> Asked:
+    """The question that a recipe's model poses."""
+    assert config.objective.next_token is not None and config.batch_tokens is not None
+    return Asked(
+        shape=tuple(sorted((key, _frozen(value)) for key, value in shape.items())),
+        rows=rows,
+        length=config.length_tokens,
+        several=config.batch_tokens // config.length_tokens > rows,
+        packed=config.document_mask,
+        precision=precision,
+        device=device,
+        optimizer=config.optimizer,
+        objective=config.objective.next_token,
+        dropout=config.dropout,
+        average=config.average,
+        recompute=bool(config.recompute),
+    )
+
+
+def affordable(asked: Asked) -> bool:
+    """Whether asking costs a few seconds at most."""
+    return any(_flops(asked, rows) < MOST_FLOPS for rows in ([asked.rows], _few_rows(asked)))
+
+
+def _few_rows(asked: Asked) -> list[int]:
+    """Two numbers of rows, from the first of which on memory grows evenly."""
+    few = max(1, math.ceil(max(64, SLICE // int(dict(asked.shape)["vocab_size"])) / asked.length))
+    return [few, 2 * few]
+
+
+def _flops(asked: Asked, amounts: Sequence[int]) -> float:
+    """Of all steps that are gone through."""
+    shape = dict(asked.shape)
+    inner = count_parameters({**shape, "num_hidden_layers": 3}) - count_parameters({**shape, "num_hidden_layers": 0})
+    table = int(shape["vocab_size"]) * int(shape["hidden_size"])
+    orthogonal = 2 * 15 * inner * int(shape["hidden_size"]) if asked.optimizer.kind == "muon" else 0
+    return 6.0 * sum(amounts) * asked.length * (inner + 2 * table) + orthogonal * len(amounts)
+
+
+@lru_cache(maxsize=64)
+def probe(asked: Asked) -> Probed:
+    """Measure.  Takes from a tenth of a second to a few seconds; leaves the random state as it was."""
+    layers = int(dict(asked.shape)["num_hidden_layers"])
+    depths = [layers] if layers <= 2 else [1, 2]
+    few = _few_rows(asked)
+    amounts = few if sum(few) < asked.rows and _flops(asked, [asked.rows]) > MOST_FLOPS else [asked.rows]
+    with torch.random.fork_rng(devices=[]):
+        found = [[_step(asked, depth, rows) for rows in amounts] for depth in depths]
+
+    def whole(of: Callable[[_Step], int]) -> int:
+        return _along(layers, depths, [_along(asked.rows, amounts, [of(step) for step in line]) for line in found])
+
+    state = whole(lambda step: step.state)
+    if asked.device == "cuda":
+        return Probed(whole(lambda step: step.peak), state)
+    tops = {part: whole(partial(_highest, part=part)) for part in PARTS}
+    lasting = 4 * count_parameters(_shape_of(asked, layers)) * (1 + asked.several)
+    return Probed(lasting + max(tops["update"], state + max(tops["forward"], tops["backward"])), state)
+
+
+def _along(wanted: int, places: Sequence[int], values: Sequence[float]) -> int:
+    """The value at `wanted` of the straight line through two points, or of the one point there is."""
+    if len(places) == 1:
+        return round(values[0])
+    return round(values[0] + (values[1] - values[0]) * (wanted - places[0]) / (places[1] - places[0]))
+
+
+def _highest(step: _Step, part: str) -> int:
+    """The most alive at once in one part of a step, of what the step took."""
+    before = {"forward": [], "backward": step.forward, "update": step.forward + step.backward}[part]
+    return max(itertools.accumulate(getattr(step, part), initial=sum(before)))
+
+
+def _step(asked: Asked, layers: int, rows: int) -> _Step:
+    trainer = _trainer(asked, layers, rows)
+    step = _Step()
+    if asked.device == "cuda":
+        trainer.step()
+        torch.cuda.reset_peak_memory_stats()
+        trainer.step()
+        step.peak = torch.cuda.max_memory_allocated()
+    else:
+        _watch(trainer, step)
+    step.state = sum(tensor.nbytes for name, tensor in trainer.tensors()["optimizer"].items() if name != "random")
+    return step
+
+
+def _watch(trainer: Trainer, step: _Step) -> None:
+    """Every block that PyTorch takes and gives back in one step."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or the profiler writes lines of its own to the terminal
+    from torch.profiler import ProfilerActivity, profile, record_function
+
+    penalise, objective = trainer.optimizer.penalise, trainer.objective
+
+    class Marked:
+        figures, count = objective.figures, objective.count
+
+        def __call__(self, model: Any, batch: Batch) -> Any:
+            loss = objective(model, batch)
+            with record_function(MARK + "backward"):
+                return loss
+
+    def marked() -> None:
+        with record_function(MARK + "update"):
+            penalise()
+
+    trainer.objective = Marked()
+    trainer.optimizer.penalise = marked  # type: ignore[method-assign]
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        trainer.step()
+    events: list[tuple[int, str, int]] = []
+    for event in profiler.profiler.kineto_results.events():
+        if event.name() == "[memory]" and "CPU" in str(event.device_type()):
+            events.append((event.start_ns(), "", int(event.nbytes())))
+        elif event.name().startswith(MARK):
+            events.append((event.start_ns(), event.name().removeprefix(MARK), 0))
+    part = "forward"
+    for _, name, size in sorted(events, key=lambda one: one[0]):
+        part = name or part
+        if size:
+            getattr(step, part).append(size)
+
+
+def _shape_of(asked: Asked, layers: int) -> dict[str, Any]:
+    return {key: _thawed(value) for key, value in asked.shape} | {"num_hidden_layers": layers}
+
+
+def _trainer(asked: Asked, layers: int, rows: int) -> Trainer:
+    """A trainer of a network of so many layers; of several pieces, gradients lie there already."""
+    shape = _shape_of(asked, layers)
+    network = Network(shape).initialise(0).to(asked.device)
+    network.model.recompute = asked.recompute
+    optimizer = Optimizer(network, asked.optimizer, 1e-6)
+    if asked.several:
+        for parameter in optimizer.named.values():
+            parameter.grad = torch.zeros_like(parameter)
+    return Trainer(
+        network=network,
+        source=_Pieces(_piece(asked, rows, int(shape["vocab_size"])).to(asked.device)),
+        objective=asked.objective,
+        optimizer=optimizer,
+        schedule=Schedule(),
+        steps=10,
+        precision=asked.precision,
+        dropout=Dropout(asked.dropout, 0) if asked.dropout else None,
+        average=Average(asked.average) if asked.average is not None else None,
+    )
+
+
+def _piece(asked: Asked, rows: int, vocabulary: int) -> Batch:
+    """Rows of two documents, so that attention needs its mask."""
+    place_T = torch.arange(asked.length)
+    half = max(1, asked.length // 2) if asked.packed else asked.length
+    tokens_BT = torch.randint(0, vocabulary, (rows, asked.length))
+    documents_BT = (place_T // half).expand(rows, -1).contiguous().int()
+    positions_BT = (place_T % half).expand(rows, -1).contiguous()
+    return Batch(tokens_BT, tokens_BT.clone(), positions_BT, documents_BT, sample_ids=list(range(rows)))
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, dict):
+        return ("dict", tuple(sorted((key, _frozen(item)) for key, item in value.items())))
+    return ("list", tuple(value)) if isinstance(value, list) else value
+
+
+def _thawed(value: Any) -> Any:
+    if isinstance(value, tuple) and len(value) == 2 and value[0] == "dict":
+        return {key: _thawed(item) for key, item in value[1]}
+    return list(value[1]) if isinstance(value, tuple) and len(value) == 2 and value[0] == "list" else value
