@@ -33,7 +33,8 @@ from wuxing.train.fleet import has_fleet, train_on_fleet
 from wuxing.train.numerics import cut_difference, pack_difference
 from wuxing.train.order import phases
 from wuxing.train.plan.budget import Start, Trial, resolve_steps, span_seconds, try_out
-from wuxing.train.plan.memory import Watch, refuse_without_memory
+from wuxing.train.plan.fit import fit_to_memory
+from wuxing.train.plan.memory import Watch
 from wuxing.train.plan.ramp import resolve, spans_of
 from wuxing.train.run import ROLLOUTS, Run
 from wuxing.train.save.checkpoint import Checkpoints
@@ -125,7 +126,8 @@ def decide(setting: Setting, threads: int) -> Start:
     say = setting.context.progress.say
     shape = shape_of(config, setting.parents, load_tokenizer(setting.parents))
     say(f"{draft.name}: {describe(shape)}")
-    planned_bytes = refuse_without_memory(config, shape, precision, setting.device)
+    fit = fit_to_memory(config, shape, precision, setting.device, 1, setting.context.home, say)
+    config = setting.config = config.model_copy(update={"piece_tokens": fit.piece_tokens, "recompute": fit.recompute})
     parts = _assemble(setting, precision, None)
     rate = config.optimizer.learning_rate or learning_rate(config, _width(parts.network), parts.step_positions)
     say(f"{draft.name}: learning rate {rate:g}" + ("" if config.optimizer.learning_rate else " (derived)"))
