@@ -16,19 +16,30 @@ from typing import Any
 
 import torch
 
+from wuxing.compute import team
 from wuxing.compute.device import cpu_flags
+from wuxing.compute.measure import gemm_gflops
+from wuxing.compute.memory import plan_compute
+from wuxing.core.context import Context
 from wuxing.core.digest import digest_of
 from wuxing.core.file import read_json, write_json
 from wuxing.model import native
+from wuxing.model.architecture import count_parameters
 from wuxing.model.network import Network
+from wuxing.train.config import ModelConfig
 
 PROBE_TOKENS = 4096
 """Positions that go through the block in the probe."""
 REPETITIONS = 5
 MIN_GAIN = 0.03
 """A smaller share of the time is noise."""
-SHORT_RUN_SECONDS = 120.0
-"""A shorter run is not probed: compiling alone takes longer than it could save."""
+LEAST_FLOPS = 1e10
+"""A second of any machine; below that nothing is measured."""
+USUAL_SHARE = 0.5
+"""Of the products' rate while training: good enough to tell minutes from hours."""
+SHORT_RUN_SECONDS = {"cpu": 1800.0, "cuda": 120.0}
+"""A shorter run is not probed.  On two CPU cores the probe of a block takes 60 to 80 s, and the compiled kernels of
+`model/native.c` have so far been faster than what it makes: 1.19 of their time at width 320."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +68,33 @@ class Probe:
         return f"{verdict}: a compiled block takes {change}, compiling {self.compile_seconds:.0f} s"
 
 
+def is_compiled(
+    config: ModelConfig,
+    shape: Mapping[str, Any],
+    step_positions: int,
+    epoch_steps: float,
+    precision: torch.dtype,
+    device: torch.device,
+    context: Context,
+) -> bool:
+    """What `compile` comes to for this run, the same on all processes."""
+    if config.compile != "auto":
+        return config.compile == "always"
+
+    def asked() -> bool:
+        budget = config.budget
+        steps = budget.steps or (budget.epochs or 0) * epoch_steps
+        positions = int(budget.tokens or steps * step_positions)
+        work = plan_compute(shape, count_parameters(dict(shape)), positions, config.length_tokens, 1.0, 1.0)
+        seconds = 60 * budget.minutes if budget.minutes else 0.0
+        if not seconds and work.flops > SHORT_RUN_SECONDS[device.type] * LEAST_FLOPS:
+            seconds = work.flops / (gemm_gflops(precision) * 1e9 * USUAL_SHARE)
+        home, say = context.home, context.progress.say
+        return compile_pays(home, shape, config.length_tokens, precision, device, seconds, say)
+
+    return bool(team.from_lead(asked))
+
+
 def compile_pays(
     home: Path,
     shape: Mapping[str, Any],
@@ -67,7 +105,7 @@ def compile_pays(
     say: Callable[[str], None],
 ) -> bool:
     """From what is remembered of this machine, or by a probe now."""
-    if run_seconds < SHORT_RUN_SECONDS:
+    if run_seconds < SHORT_RUN_SECONDS[device.type]:
         return False
     path = directory(home) / f"compile-{_key(shape, length, precision, device)[:16]}.json"
     known = Probe(**read_json(path)) if path.is_file() else None
