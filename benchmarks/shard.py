@@ -9,6 +9,7 @@ it built its network, without the copy that a checkpoint takes.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import socket
@@ -30,6 +31,7 @@ from wuxing.model.network import Network
 from wuxing.objective.next_token import NextToken
 from wuxing.train.config import OptimizerConfig
 from wuxing.train.plan.memory import Watch
+from wuxing.train.shard.build import cut_for_run
 from wuxing.train.trainer import Trainer
 from wuxing.train.update.optimizer import Optimizer
 from wuxing.train.update.schedule import Schedule
@@ -73,7 +75,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     shape = resolve(Architecture(size=arguments.size, max_positions=LENGTH), VOCABULARY)
     topology = Topology(*arguments.topology)
     if topology.shards > 1:
-        from wuxing.train.shard.build import cut_for_run
+        importlib.import_module("wuxing.train.shard.cut")  # the code of FSDP2 is no part of the state
     dist.all_reduce(torch.zeros(1))
     watch = Watch()
     shards = cut_for_run(shape, None, 1, device, precision, topology) if topology.shards > 1 else None
