@@ -20,7 +20,7 @@ from wuxing.core.context import Context
 from wuxing.core.error import UsageError, WuxingError
 from wuxing.core.file import read_json
 from wuxing.model.network import Network
-from wuxing.train.config import OptimizerConfig, Stop
+from wuxing.train.config import OptimizerConfig, Stop, Validation
 from wuxing.train.model_kind import ModelKind
 from wuxing.train.run import Run, stop_reason
 from wuxing.train.save.checkpoint import Checkpoints
@@ -169,7 +169,8 @@ class Steps:
 
 def run_of(one: Trainer, directory: Path, values: list[float], **settings: Any) -> Run:
     directory.mkdir(exist_ok=True)
-    defaults: dict[str, Any] = {"times": 5, "save_every_seconds": 1e9, "learning_rate": 0.01, "name": "base"}
+    settings["validation"] = Validation(times=settings.pop("times", 5))
+    defaults: dict[str, Any] = {"save_every_seconds": 1e9, "learning_rate": 0.01, "name": "base"}
     return Run(
         one, Steps(values), Checkpoints(directory / "checkpoints"), directory, Context(home=directory),
         **{**defaults, **settings},

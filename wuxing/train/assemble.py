@@ -21,18 +21,21 @@ from wuxing.data.source import PackedSource
 from wuxing.data.tokens import DESCRIPTION, open_tokens
 from wuxing.generate.engine import Engine
 from wuxing.model.architecture import resolve
+from wuxing.model.classifier import Classifier, classifier_from, new_classifier
 from wuxing.model.files import load_network, read_config
+from wuxing.model.float8 import refuse_without_float8
 from wuxing.model.network import Network
 from wuxing.objective.objective import Objective
 from wuxing.task.task import load_task
 from wuxing.text.tokenizer import Tokenizer
+from wuxing.train.classifier import ClassAccuracy, read_labels
 from wuxing.train.config import ModelConfig
 from wuxing.train.order import ladders, refuse_torn
 from wuxing.train.plan.memory import PIECE_POSITIONS
 from wuxing.train.rollout import Rollouts
 from wuxing.train.shard.build import cut_for_run
 from wuxing.train.update.mixture import Mixer
-from wuxing.train.validate import BitsPerByte, TaskAccuracy, Validator
+from wuxing.train.validate import BitsPerByte, TaskAccuracy, TextValidator, Validator, with_tasks
 
 if TYPE_CHECKING:
     from wuxing.train.shard.cut import Shards
@@ -63,11 +66,6 @@ class Parts:
     text: BitsPerByte | None = None
     """The measurement of held-out text, by data set; None with a task."""
 
-    def compile(self) -> None:
-        """Where the network is cut, block by block: gathering stays outside."""
-        for module in [self.network.model] if self.shards is None else self.network.model.layers:
-            module.compile()
-
     def first_batch(self) -> Batch:
         """A few rows of the first step, or of right replies to a task: for the self-checks."""
         if isinstance(self.source, PackedSource):
@@ -87,12 +85,23 @@ def assemble(
 ) -> Parts:
     """Build a run.  `rollouts`: where replies are kept, None for a trial."""
     tokenizer = load_tokenizer(parents)
+    if topology.shards > 1 and config.objective.classify is not None:
+        raise WuxingError("a classifier cannot be cut over processes yet", "Take sharding: replicate")
     shards: Shards | None = None
     if topology.shards > 1:
         start = None if config.architecture is not None else parents["start_from"].path
         shards = cut_for_run(shape_of(config, parents, tokenizer), start, seed, device, precision, topology)
-    network = shards.network if shards is not None else _network(config, parents, tokenizer, seed).to(device)
+    labels = read_labels(config, parents) if config.objective.classify is not None else None
+    if shards is not None:
+        network = shards.network
+    elif labels is not None:
+        network = _classifier(config, parents, tokenizer, list(labels.classes), seed).to(device)
+    else:
+        network = _network(config, parents, tokenizer, seed).to(device)
     network.model.recompute = bool(config.recompute)
+    if config.precision == "float8":
+        refuse_without_float8(device)
+        network.use_float8()
     if config.length_tokens > network.max_positions:
         raise WuxingError(
             f"length_tokens is {config.length_tokens}, the model takes {network.max_positions} positions",
@@ -101,29 +110,28 @@ def assemble(
     piece_rows = max(1, (config.piece_tokens or PIECE_POSITIONS) // config.length_tokens)
     if config.task is not None:
         return _reinforced(config, parents, network, tokenizer, seed, precision, rollouts, piece_rows)
-    packings = {name: _packing(config, parents[f"data.{name}"], "train", tokenizer) for name in config.data or {}}
-    refuse_torn(config.length_ramp, packings)
-    assert config.batch_tokens is not None and config.data is not None and config.objective.next_token is not None
+    assert config.batch_tokens is not None and config.data is not None
+    packings: dict[str, Packing] = dict(labels.train) if labels else _packings(config, parents, tokenizer)
     step_rows = config.batch_tokens // config.length_tokens
     source = PackedSource(packings, config.data, seed, step_rows, piece_rows, team.rank(), team.ranks())
     source.ahead, source.pin = STEPS_AHEAD, device.type == "cuda"
     source.ladders = ladders(config.curriculum, packings)
-    held_out = {
-        name: _packing(config, parents[f"data.{name}"], "validation", tokenizer, whole=True) for name in config.data
-    }
-    held_out = {name: packing for name, packing in held_out.items() if packing.rows}
-    if not held_out:
-        raise RefusedError(
-            f"none of {', '.join(config.data)} has validation rows, so nothing would show whether training helps",
-            "Give one of them split: {validation: 0.02}",
-        )
-    tokens = config.validation.tokens
-    validate = BitsPerByte(held_out, tokenizer, config.length_tokens, tokens, precision)
+    length, tokens = config.length_tokens, config.validation.tokens
+    text: BitsPerByte | None = None
+    if labels is not None and config.objective.classify is not None:
+        validator: TextValidator = ClassAccuracy(labels.validation, list(labels.classes), length, tokens, precision)
+        objective: Objective = labels.loss(config.objective.classify)
+    else:
+        assert config.objective.next_token is not None
+        validator = text = BitsPerByte(_held_out(config, parents, tokenizer), tokenizer, length, tokens, precision)
+        objective = config.objective.next_token
+    tasks = {name: load_task(parents[f"validation.{name}"].path) for name in config.validation.tasks}
+    if tasks and shards is not None:
+        raise WuxingError("a network that is cut over processes cannot answer tasks", "Take validation.tasks out")
+    validate = with_tasks(validator, list(config.data), config.validation, tasks, tokenizer, network.max_positions)
     positions, epoch = step_rows * config.length_tokens, source.epoch_rows / step_rows
-    objective = config.objective.next_token
-    length = config.length_tokens
     of_data = (positions, epoch, packings, piece_rows, length)
-    return Parts(network, tokenizer, source, objective, validate, *of_data, shards=shards, text=validate)
+    return Parts(network, tokenizer, source, objective, validate, *of_data, shards=shards, text=text)
 
 
 def _reinforced(
@@ -209,6 +217,32 @@ def _network(config: ModelConfig, parents: Mapping[str, Artifact], tokenizer: To
     if config.architecture is None:
         return load_network(parents["start_from"].path)
     return Network(shape_of(config, parents, tokenizer)).initialise(seed)
+
+
+def _classifier(
+    config: ModelConfig, parents: Mapping[str, Artifact], tokenizer: Tokenizer, classes: list[str], seed: int
+) -> Classifier:
+    if config.architecture is None:
+        return classifier_from(parents["start_from"].path, classes, seed)
+    return new_classifier(shape_of(config, parents, tokenizer), classes, seed)
+
+
+def _packings(config: ModelConfig, parents: Mapping[str, Artifact], tokenizer: Tokenizer) -> dict[str, Packing]:
+    packings = {name: _packing(config, parents[f"data.{name}"], "train", tokenizer) for name in config.data or {}}
+    refuse_torn(config.length_ramp, packings)
+    return packings
+
+
+def _held_out(config: ModelConfig, parents: Mapping[str, Artifact], tokenizer: Tokenizer) -> dict[str, Packing]:
+    names = list(config.data or {})
+    held_out = {name: _packing(config, parents[f"data.{name}"], "validation", tokenizer, whole=True) for name in names}
+    held_out = {name: packing for name, packing in held_out.items() if packing.rows}
+    if not held_out:
+        raise RefusedError(
+            f"none of {', '.join(names)} has validation rows, so nothing would show whether training helps",
+            "Give one of them split: {validation: 0.02}",
+        )
+    return held_out
 
 
 def _packing(

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from wuxing.compute.mesh import Sharding
 from wuxing.core.step import Choice, Config, StepConfig, plumbing
 from wuxing.model.architecture import Architecture
+from wuxing.objective.classify import Classify
 from wuxing.objective.grpo import Grpo
 from wuxing.objective.next_token import NextToken
 from wuxing.train.order import Adapt, Curriculum, DataPhase, contradiction
@@ -54,6 +55,9 @@ class OptimizerConfig(Config):
     """Learning rate of the token table, as a multiple of `learning_rate`.  Left out: derived (10 for a new network)."""
     vector_rate: float = Field(default=1.0, gt=0)
     """Learning rate of norms and biases, as a multiple of `learning_rate`."""
+    rates: dict[str, float] = {}
+    """Patterns of parameter names → multiples of the rate that they would have; the last that fits counts:
+    `{"model.embed_tokens.*": 0.1, "model.layers.0.*": 0.5}`."""
     weight_decay: float = Field(default=0.1, ge=0)
     """Share of each matrix taken away per unit of learning rate; larger regularises more."""
     momentum: float = Field(default=0.95, ge=0, lt=1)
@@ -68,6 +72,9 @@ class OptimizerConfig(Config):
     """Weight of half the sum of their squares; unlike `weight_decay` it goes through the optimizer's scaling."""
     clip: float = Field(default=1.0, gt=0)
     """Largest norm of the whole gradient; longer ones are scaled down to it."""
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())  # `rates` is a dictionary
 
 
 class Stop(Config):
@@ -94,8 +101,25 @@ class Validation(Config):
     """How often, the last step included; the start is measured too."""
     tokens: int = Field(default=1 << 18, gt=0)
     """At most so many positions of each data set's `validation` split."""
+    every_steps: int | None = Field(default=None, gt=0)
+    """Measure every so many steps instead, and after the last one."""
+    tasks: tuple[str, ...] = ()
+    """Tasks whose `validation` splits are answered greedily as well: `accuracy/<task>`."""
     prompts: int = Field(default=128, gt=0)
-    """At most so many prompts of the task's `validation` split."""
+    """At most so many prompts of each task's `validation` split."""
+    reply_tokens: int = Field(default=32, gt=0)
+    """Longest reply to a task of `tasks`."""
+    rows: int = Field(default=32, gt=0, json_schema_extra={"fingerprint": False})
+    """Replies to a task of `tasks` that are computed at once: their caches are what it holds in memory."""
+    metric: str | None = None
+    """The figure that `stop`, `keep: best` and a plateau follow: `bits_per_byte`, `bits_per_byte/<data>`,
+    `accuracy/<task>`, ... Left out: the first of the log's measurements."""
+
+    def moments(self, steps: int) -> set[int]:
+        """The steps after which is measured, in a run of so many."""
+        if self.every_steps is not None:
+            return {*range(self.every_steps, steps, self.every_steps), steps}
+        return {round(steps * part / self.times) for part in range(1, self.times + 1)}
 
 
 class Rollout(Config):
@@ -123,6 +147,8 @@ class ObjectiveConfig(Choice):
     """Predict the next token: pretraining and supervised tuning."""
     grpo: Grpo | None = None
     """Group-relative policy optimisation on a task."""
+    classify: Classify | None = None
+    """Name the class of each document of a corpus."""
 
 
 class ModelConfig(StepConfig):
@@ -188,9 +214,12 @@ class ModelConfig(StepConfig):
     recompute: bool | None = plumbing(None)
     """Compute each block again in the backward pass instead of keeping what it made (activation checkpointing): the
     same bits, a third more arithmetic, a fraction of the memory.  Left out: where nothing else makes it fit."""
+    precision: Literal["auto", "fp32", "bf16", "float8"] = "auto"
+    """The type of the products; weights, sums and optimizer state stay fp32.  `auto`: bf16 where the device has it.
+    `float8` multiplies the blocks' matrices in 8 bits with a scale for each row, on cards that have it."""
     compile: Literal["auto", "never", "always"] = plumbing("auto")
-    """Compile the network.  `auto`: on a GPU, where a trial at the start shows that it pays.  On two CPU cores and 5m
-    parameters it took 30 s and then saved 16 % of a step, so that it pays after some four minutes: `always`."""
+    """Compile the blocks.  `auto`: where a probe of one block, made once per machine, says that this run will end
+    earlier; runs under half an hour on a CPU, or two minutes on a GPU, are not probed."""
     sharding: Sharding = plumbing("auto")
     """How several processes share weights, gradients and optimizer state.  `replicate`: whole on each; `shard`: cut
     over all (FSDP, ZeRO 3), least memory; `hybrid`: cut within groups that repeat one another, so that gathering stays
@@ -213,7 +242,7 @@ class ModelConfig(StepConfig):
     def measurements(self) -> float:
         """How many times the cost of a measurement of `validation` is paid in a run."""
         looks = self.mixture.times * self.mixture.tokens / self.validation.tokens if self.mixture else 0.0
-        return self.validation.times + 1 + looks
+        return (2 if self.validation.every_steps else self.validation.times + 1) + looks
 
     @model_validator(mode="after")
     def _fits(self) -> ModelConfig:
@@ -243,7 +272,7 @@ class ModelConfig(StepConfig):
 
     def _fits_objective(self) -> None:
         learns_by_reward = self.objective.grpo is not None
-        word = "grpo" if learns_by_reward else "next_token"
+        word = self.objective.chosen
         needed = ("task", "rollout") if learns_by_reward else ("data", "batch_tokens")
         of_data = ("data", "batch_tokens", "batch_ramp", "length_ramp", "curriculum", "mixture")
         foreign = of_data if learns_by_reward else ("task", "rollout")
@@ -255,6 +284,11 @@ class ModelConfig(StepConfig):
                 raise ValueError(f"{name} and objective {word} contradict each other: take one of them out")
         if learns_by_reward and self.sharding in ("shard", "hybrid"):
             raise ValueError(f"sharding {self.sharding} and objective grpo contradict each other: take replicate")
+        for name in ("mixture", "length_ramp", "whole_documents") if self.objective.classify is not None else ():
+            if getattr(self, name) not in (None, ()):
+                raise ValueError(f"{name} and objective classify contradict each other: take one of them out")
+        if self.objective.classify is not None and self.validation.tasks:
+            raise ValueError("validation.tasks and objective classify contradict each other: it writes no replies")
         if learns_by_reward and self.dropout:
             raise ValueError("dropout and objective grpo contradict each other: replies are drawn without it")
         if self.rollout is not None and self.rollout.reply_tokens >= self.length_tokens:

@@ -6,14 +6,15 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 
 from wuxing.compute import team
-from wuxing.compute.device import pick_device, pick_precision
-from wuxing.compute.memory import plan_compute
+from wuxing.compute.device import chosen_precision, pick_device
+from wuxing.compute.memory import MemoryPlan, plan_compute
+from wuxing.compute.mesh import Topology
 from wuxing.compute.team import Team, own_threads
 from wuxing.core.artifact import Artifact
 from wuxing.core.context import Context
@@ -26,18 +27,21 @@ from wuxing.data.plan import Stage
 from wuxing.data.source import PackedSource
 from wuxing.model.architecture import count_parameters, describe
 from wuxing.model.network import Network
-from wuxing.train.assemble import Parts, assemble, load_tokenizer, shape_of
+from wuxing.train.assemble import WHOLE, Parts, assemble, load_tokenizer, mixer_of, shape_of
 from wuxing.train.config import ModelConfig
-from wuxing.train.evidence import judge
+from wuxing.train.evidence import Proof, judge, prove
 from wuxing.train.fleet import has_fleet, train_on_fleet
 from wuxing.train.numerics import cut_difference, pack_difference
 from wuxing.train.order import phases
 from wuxing.train.plan.budget import Start, Trial, resolve_steps, span_seconds, try_out
+from wuxing.train.plan.compile import is_compiled
 from wuxing.train.plan.fit import fit_to_memory
-from wuxing.train.plan.memory import Watch
+from wuxing.train.plan.memory import Watch, plan_run
+from wuxing.train.plan.origin import made_with, passage, told
 from wuxing.train.plan.ramp import resolve, spans_of
 from wuxing.train.run import ROLLOUTS, Run
 from wuxing.train.save.checkpoint import Checkpoints
+from wuxing.train.shard.build import described, topology_of
 from wuxing.train.together import hand_out, job_of, lead_of, own_device
 from wuxing.train.trainer import Trainer
 from wuxing.train.update.average import Average
@@ -58,6 +62,12 @@ class Setting:
     context: Context
     device: torch.device
     began: float
+    topology: Topology = WHOLE
+
+    def plan(self) -> tuple[MemoryPlan, Mapping[str, Any]]:
+        """What a process needs that holds the whole state, and the shape of the network."""
+        shape = shape_of(self.config, self.parents, load_tokenizer(self.parents))
+        return plan_run(self.config, shape, chosen_precision(self.config.precision, self.device)), shape
 
 
 def make_model(config: ModelConfig, parents: Mapping[str, Artifact], draft: Draft, context: Context) -> None:
@@ -99,20 +109,41 @@ def _threads_of(draft: Draft, context: Context, processes: Team | None = None) -
 
 def _train(
     config: ModelConfig, parents: Mapping[str, Artifact], draft: Draft, context: Context, device: torch.device
-) -> tuple[Setting, Start, Run]:
+) -> tuple[Setting, Start, Run, Proof | None]:
     setting = Setting(config, parents, draft, context, device, time.monotonic())
     torch.manual_seed(draft.seed)
     watch = Watch()
     known = team.from_lead(lambda: _as_json(Start.read(draft.path)))
+    local_ranks = context.team.local_ranks if context.team is not None else 1
+    setting.topology = topology_of(config, setting.plan, device, known.get("topology", {}), local_ranks)
     start = Start(**known) if known else decide(setting, torch.get_num_threads())
+    start = _with_topology(start, setting)
     run = begin(setting, start, watch)
-    run.resume()
-    _warn_of_another_machine(start, setting)
+    torch.manual_seed(draft.seed)  # whatever was drawn for the decisions and the network
+    if run.resume() and (fresh := passage(start.made_with, run.passages, run.trainer.done, made_with(device))):
+        run.passages = [*run.passages, *fresh]
+        end = "the last bits may differ from a run that was never stopped"
+        setting.context.progress.say(f"{run.name}: {told(fresh)}: {end}")
     try:
         run.finish()
     finally:
         run.checkpoints.settle()
-    return setting, start, run
+    return setting, start, run, prove(run) if run.saves else None
+
+
+def _with_topology(start: Start, setting: Setting) -> Start:
+    """The start with the topology of now: kept, or another one because the recipe or the processes are others."""
+    known = described(setting.config, setting.topology) if setting.topology.ranks > 1 else {}
+    if known == start.topology:
+        return start
+    if start.topology:
+        before, now = Topology(start.topology["replicas"], start.topology["shards"]), setting.topology
+        say = setting.context.progress.say
+        say(f"{setting.draft.name}: begun with its state {before.described}, it goes on {now.described}")
+    start = replace(start, topology=known)
+    if team.rank() == 0:
+        start.write(setting.draft.path)
+    return start
 
 
 def _as_json(start: Start | None) -> dict[str, Any]:
@@ -122,34 +153,35 @@ def _as_json(start: Start | None) -> dict[str, Any]:
 def decide(setting: Setting, threads: int) -> Start:
     """Everything on which the bits depend, from a trial whose weights are thrown away."""
     config, draft = setting.config, setting.draft
-    precision = pick_precision(setting.device)
+    precision = chosen_precision(config.precision, setting.device)
     say = setting.context.progress.say
     shape = shape_of(config, setting.parents, load_tokenizer(setting.parents))
     say(f"{draft.name}: {describe(shape)}")
-    fit = fit_to_memory(config, shape, precision, setting.device, 1, setting.context.home, say)
+    fit = fit_to_memory(config, shape, precision, setting.device, setting.topology.shards, setting.context.home, say)
     config = setting.config = config.model_copy(update={"piece_tokens": fit.piece_tokens, "recompute": fit.recompute})
-    parts = _assemble(setting, precision, None)
+    # the checks are made in fp32, and the type in which blocks are gathered is a part of a network that is cut
+    cut = setting.topology.shards > 1
+    parts = _assemble(setting, torch.float32 if cut else precision, None)
     rate = config.optimizer.learning_rate or learning_rate(config, _width(parts.network), parts.step_positions)
     say(f"{draft.name}: learning rate {rate:g}" + ("" if config.optimizer.learning_rate else " (derived)"))
-    check_names([name for name, _ in parts.network.named_parameters()], config.freeze)
+    check_names([name for name, _ in parts.network.named_parameters()], config.freeze, config.optimizer.rates)
     checks = _check_numerics(parts)
-    compiled = config.compile == "always"
+    if cut:
+        parts = _assemble(setting, precision, None)
+    spread = (parts.step_positions, parts.epoch_steps)
+    compiled = is_compiled(config, shape, *spread, precision, setting.device, setting.context)
     if compiled:
         parts.network.model.compile()
     trial: Trial | None = None
-    if config.budget.minutes is not None or (config.compile == "auto" and setting.device.type == "cuda"):
+    if config.budget.minutes is not None:
         trial = try_out(_trainer(setting, parts, rate, 10**6, precision), parts.validate)
-    if config.compile == "auto" and setting.device.type == "cuda" and trial is not None:
-        eager, parts = trial, _assemble(setting, precision, None)
-        parts.network.model.compile()
-        trial = try_out(_trainer(setting, parts, rate, 10**6, precision), parts.validate)
-        compiled = trial.step_seconds < 0.97 * eager.step_seconds
-        trial = trial if compiled else eager
     spans = spans_of(config)
     seconds = span_seconds(_trainer(setting, parts, rate, 10**6, precision), spans, trial)
     spent = time.monotonic() - setting.began
-    measurements = config.validation.times + 1
-    steps = resolve_steps(config.budget, parts.step_positions, parts.epoch_steps, trial, measurements, spent)
+    measurements = config.measurements
+    every = config.validation.every_steps
+    steps = resolve_steps(config.budget, parts.step_positions, parts.epoch_steps, trial, measurements, spent, every)
+    measurements += steps // every if every else 0
     planned = trial.step_seconds * steps + measurements * trial.validation_seconds if trial else 0.0
     epoch_rows = parts.epoch_steps * spans[-1].rows
     steps, stages = resolve(config.budget, steps, spans, config.length_tokens, epoch_rows, seconds)
@@ -165,6 +197,8 @@ def decide(setting: Setting, threads: int) -> Start:
         **fit.decided,
         checks=checks,
         position_flops=plan_compute(shape, count_parameters(shape), 1, config.length_tokens, 1.0).flops,
+        data=list(config.data or {}),
+        made_with=made_with(setting.device),
         stages=[[stage.start, stage.rows, stage.parts] for stage in stages],
     )
     start = Start(**team.from_lead(lambda: asdict(start)))
@@ -180,7 +214,7 @@ def decide(setting: Setting, threads: int) -> Start:
 def _check_numerics(parts: Parts) -> dict[str, float]:
     batch = parts.first_batch()
     checks = {
-        "step_cut": cut_difference(parts.network, parts.objective, batch),
+        "step_cut": cut_difference(parts.network, parts.objective, batch, parts.shards),
         "packed_equals_separate": pack_difference(parts.network, batch),
     }
     if not all(math.isfinite(value) for value in checks.values()):
@@ -203,29 +237,45 @@ def begin(setting: Setting, start: Start, watch: Watch) -> Run:
     return Run(
         trainer=_trainer(setting, parts, rate, start.steps, precision),
         validate=parts.validate,
-        checkpoints=Checkpoints(draft.path / "checkpoints", config.keep_checkpoints),
+        checkpoints=_checkpoints(setting, parts),
         directory=draft.path,
         context=setting.context,
         name=draft.name,
+        identity=draft.fingerprint,
         learning_rate=rate,
-        times=config.validation.times,
+        validation=config.validation,
         stop=config.stop,
         keep=config.keep,
         kept_steps=config.kept_steps(start.steps),
         save_every_seconds=config.save_every_seconds,
         memory=watch,
+        mixer=mixer_of(config, setting.parents, parts),
     )
 
 
+def _checkpoints(setting: Setting, parts: Parts) -> Checkpoints:
+    directory, keep, say = (
+        setting.draft.path / "checkpoints",
+        setting.config.keep_checkpoints,
+        setting.context.progress.say,
+    )
+    if parts.shards is None:
+        return Checkpoints(directory, keep, say=say)
+    from wuxing.train.save.share import SharedCheckpoints  # torch.distributed.checkpoint takes a second to import
+
+    return SharedCheckpoints(directory, keep, say=say, shards=parts.shards)
+
+
 def _assemble(setting: Setting, precision: torch.dtype, rollouts: Any) -> Parts:
-    return assemble(setting.config, setting.parents, setting.draft.seed, setting.device, precision, rollouts)
+    seed, device = setting.draft.seed, setting.device
+    return assemble(setting.config, setting.parents, seed, device, precision, rollouts, setting.topology)
 
 
 def _trainer(setting: Setting, parts: Parts, rate: float, steps: int, precision: torch.dtype) -> Trainer:
     from wuxing.train.update.optimizer import Optimizer
 
     config = setting.config
-    optimizer = Optimizer(parts.network, settled(config), rate)
+    optimizer = Optimizer(parts.network, settled(config), rate, parts.shards)
     return Trainer(
         network=parts.network,
         source=parts.source,
@@ -239,6 +289,7 @@ def _trainer(setting: Setting, parts: Parts, rate: float, steps: int, precision:
         freeze=config.freeze,
         guard=config.guard,
         average=Average(config.average) if config.average is not None else None,
+        shards=parts.shards,
     )
 
 
@@ -246,16 +297,22 @@ def _width(network: Network) -> int:
     return int(network.config["hidden_size"])
 
 
-def _write(setting: Setting, start: Start, run: Run) -> None:
+def _write(setting: Setting, start: Start, run: Run, proof: Proof | None) -> None:
     """Files, evidence, and last of all the note that lets a killed attempt skip all this; then checkpoints may go."""
     from wuxing.model.files import save_network
 
     draft = setting.draft
-    with run.chosen() as network:
-        save_network(network, draft.path)
+    assert proof is not None, "the lead takes part in saving"
+    if setting.topology.shards > 1:
+        from wuxing.train.save.share import save_judged
+
+        save_judged(run.checkpoints.path(run.kept["step"]), run.trainer.network, draft.path)
+    else:
+        with run.chosen() as network:
+            save_network(network, draft.path)
     load_tokenizer(setting.parents).save(draft.path)
     write_json(draft.file("training.json"), _training(setting, start, run))
-    judge(draft, setting.config, start, run, setting.device)
+    judge(draft, setting.config, start, run, proof)
     note = {
         "model": digest_of_file(draft.path / "model.safetensors"),
         "evidence": draft.evidence.to_json(),
@@ -282,7 +339,8 @@ def _training(setting: Setting, start: Start, run: Run) -> dict[str, Any]:
         "device": start.device,
         "threads": start.threads,
         "compiled": start.compiled,
-        "torch": torch.__version__,
+        "made_with": start.made_with,
+        "passages": run.passages,
         "validation": run.history,
         "best_step": run.best_step,
         "kept_step": run.kept["step"],
@@ -326,16 +384,6 @@ def _finished_before(draft: Draft, config: ModelConfig) -> bool:
     start = Start.read(draft.path)
     Checkpoints(draft.path / "checkpoints").remove_all(config.kept_steps(start.steps) if start else ())
     return True
-
-
-def _warn_of_another_machine(start: Start, setting: Setting) -> None:
-    here = {"device": setting.device.type, "precision": str(pick_precision(setting.device)).removeprefix("torch.")}
-    begun = {name: value for name, value in asdict(start).items() if name in here}
-    if begun != here:
-        setting.context.progress.say(
-            f"{setting.draft.name}: begun with {begun}, this machine has {here}: going on with what was begun, "
-            "but the last bits may differ from a run that was never stopped"
-        )
 
 
 @contextmanager

@@ -52,8 +52,12 @@ class ModelKind(StepKind[ModelConfig]):
             found["tokenizer"] = Parent(config.tokenizer, ("tokenizer", "model"), TOKENIZER_FILES)
         for data in config.data or {}:
             found[f"data.{data}"] = Parent(tokens_name(data, tokenizer_of(config), scores_of(config)), ("tokens",))
+        for data in (config.data or {}) if config.objective.classify is not None else ():
+            found[f"labels.{data}"] = Parent(data, ("corpus",), ("train.parquet", "validation.parquet"))
         if config.mixture is not None and config.mixture.reference is not None:
             found["mixture.reference"] = Parent(config.mixture.reference, ("model",))
+        for name in config.validation.tasks:
+            found[f"validation.{name}"] = Parent(name, ("task",), ("validation.parquet", "task.json"))
         if config.task is not None:
             found["task"] = Parent(config.task, ("task",))
         return found

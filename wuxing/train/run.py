@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,13 +17,16 @@ from wuxing.core.context import Context
 from wuxing.core.error import WuxingError
 from wuxing.core.file import append_line, read_lines, write_text
 from wuxing.core.progress import Bar
+from wuxing.data.source import PackedSource
 from wuxing.model.network import Network
-from wuxing.train.config import Stop
+from wuxing.train.config import Stop, Validation
 from wuxing.train.plan.memory import Watch
+from wuxing.train.plan.origin import Passage
 from wuxing.train.save.checkpoint import Checkpoint, Checkpoints
 from wuxing.train.trainer import AVERAGE, StepReport, Trainer
 from wuxing.train.update.average import swapped
 from wuxing.train.update.guard import level, overfits
+from wuxing.train.update.mixture import Mixer
 from wuxing.train.update.optimizer import PATH_MEAN
 from wuxing.train.validate import Validator
 from wuxing.train.watch.adjust import Knobs, turn
@@ -42,8 +46,8 @@ class Run:
     context: Context
     name: str
     learning_rate: float
-    times: int
-    """How often is measured after the start."""
+    validation: Validation
+    """When is measured after the start."""
     save_every_seconds: float
     history: list[dict[str, Any]] = field(default_factory=list)
     """Measurements on held-out data: {"step": n, metric: value, ...}."""
@@ -63,6 +67,12 @@ class Run:
     losses: list[float | None] = field(default_factory=list)
     """The level of the training loss at each measurement; None before there was one."""
     memory: Watch = field(default_factory=Watch)
+    identity: str = ""
+    """The fingerprint of what is made: a checkpoint of something else is refused."""
+    passages: list[Passage] = field(default_factory=list)
+    """After which steps it went on with other libraries, processors or processes."""
+    mixer: Mixer | None = None
+    """Shifts the shares of the data sets."""
 
     def __post_init__(self) -> None:
         self.knobs = Knobs(self.directory)
@@ -73,8 +83,11 @@ class Run:
         if self.leads:
             self.knobs.read()
         self.knobs.applied = team.from_lead(lambda: self.knobs.applied)
-        checkpoint = self.checkpoints.latest(self.context.progress.say) if self.leads else None
+        checkpoint = self.checkpoints.latest(self.context.progress.say) if self.saves else None
         found = bool(team.from_lead(lambda: checkpoint is not None))
+        if checkpoint is not None:
+            self._refuse_foreign(checkpoint)
+            self.passages = checkpoint.state["passages"]
         if found:
             self._take_up(checkpoint)
             self.context.progress.say(f"{self.name}: going on after step {self.trainer.done} of {self.trainer.steps}")
@@ -84,14 +97,32 @@ class Run:
             self._log({"step": self.trainer.done, "lost": self.context.lost, "processes": team.ranks()})
         return found
 
+    def _refuse_foreign(self, checkpoint: Checkpoint) -> None:
+        if checkpoint.state["run"] != self.identity:
+            place = self.checkpoints.path(checkpoint.step)
+            raise WuxingError(f"checkpoint {place.name} belongs to another run than {self.name}", f"Take away {place}")
+
     @property
     def leads(self) -> bool:
         """Whether this process keeps the log and the checkpoints."""
         return team.rank() == 0
 
+    @property
+    def saves(self) -> bool:
+        """Whether this process takes part in saving: the lead, or all where each has a share of the state."""
+        return self.leads or self.checkpoints.everyone
+
     def _forget_after(self, step: int) -> None:
+        """Drop what the logs say about what will be done again; the run's state is that of `step`."""
+        measured = {line["step"] for line in self.history}
+
+        def known(line: dict[str, Any]) -> bool:
+            if line["step"] > step or ("validation" in line and line["step"] not in measured):
+                return False
+            return "rewound" not in line or line["rewound"] in self.rewinds
+
         for name in (LOG, ROLLOUTS) if self.leads else ():
-            forget_after(self.directory / name, step)
+            keep_lines(self.directory / name, known)
 
     def _adjust(self, fresh: bool) -> None:
         """Turn the knobs that belong to this moment; `fresh`: some were asked for just now."""
@@ -107,11 +138,12 @@ class Run:
     def _take_up(self, checkpoint: Checkpoint | None) -> None:
         """Go on from the lead's checkpoint, on every rank."""
         state = team.from_lead(lambda: checkpoint.state if checkpoint else {})
-        groups = checkpoint.tensors if checkpoint else {"model": {}, "optimizer": {}}
-        self.trainer.load({name: team.tensors_from_lead(groups[name]) for name in ("model", "optimizer")}, state)
+        self.trainer.load(self.checkpoints.taken_up(checkpoint, int(state["done"])), state)
         self.history, self.best_step = state["history"], state["best_step"]
         self.spikes, self.seconds = state["spikes"], state["seconds"]
         self.rewinds, self.losses = state["rewinds"], state["losses"]
+        if self.mixer is not None:
+            self.mixer.load(state["mixer"])
         self.knobs.restore(self.trainer, self.trainer.done)
 
     def finish(self, until: int | None = None) -> None:
@@ -126,6 +158,7 @@ class Run:
             bar.set(trainer.done)
             if not self.history:
                 self.measure()
+                self._mix()
                 self._mark()
             while not self.ended and (until is None or trainer.done < until):
                 self._adjust(asked)
@@ -135,7 +168,7 @@ class Run:
                     break
                 report = trainer.step()
                 self.checkpoints.check()
-                if begun == trainer.done - 1 and self.leads:
+                if begun == trainer.done - 1 and self.saves:
                     self.checkpoints.prepare(trainer.tensors())
                 self._tell(report, bar)
                 if report.spike and trainer.guard.spike == "rewind":
@@ -143,6 +176,7 @@ class Run:
                     continue
                 if trainer.done in self._measured:
                     self.measure()
+                self._mix()
                 now = time.monotonic()
                 self.seconds = before + now - started
                 last = bool(self.ended)
@@ -150,7 +184,7 @@ class Run:
                 pending = self.leads and self.knobs.pending()
                 stop, due, asked = team.any_of([self.context.stop.requested, due, pending])
                 if last or stop or due or self._worth_saving:
-                    self.save()
+                    self.save(must=last or stop or self._worth_saving)
                     saved = time.monotonic()
                 if stop and not last:
                     self.context.stop.request()
@@ -168,7 +202,7 @@ class Run:
     @property
     def _measured(self) -> set[int]:
         """The steps after which is measured."""
-        return {round(self.trainer.steps * part / self.times) for part in range(1, self.times + 1)}
+        return self.validation.moments(self.trainer.steps)
 
     @property
     def _sign(self) -> int:
@@ -198,13 +232,14 @@ class Run:
             )
         behind = dict(trainer.source.state_dict())
         mark = (report.step - 1) // guard.rewind_steps * guard.rewind_steps
-        self._take_up(self.checkpoints.load(mark) if self.leads else None)
+        self._take_up(self.checkpoints.load(mark) if self.saves else None)
         trainer.source.load_state_dict(behind)
-        self.rewinds = rewinds
+        self.rewinds = rewinds[:-1]
         self._forget_after(mark)
+        self.rewinds = rewinds
         self._log({"step": mark, "rewound": rewinds[-1]})
         self.save()
-        if self.leads:
+        if self.saves:
             self.checkpoints.forget_after(mark)
         self.context.progress.say(f"{self.name}: back to step {mark}, past the samples that made the loss leap")
 
@@ -239,6 +274,14 @@ class Run:
         choose: Callable[..., dict[str, Any]] = min if self.validate.lower_is_better else max
         self.best_step = int(choose(self.history, key=lambda line: line[metric])["step"])
 
+    def _mix(self) -> None:
+        """Let the shares of the data sets follow their losses, where this is the moment."""
+        trainer = self.trainer
+        if self.mixer is None or not self.mixer.due(trainer.done, trainer.steps):
+            return
+        assert isinstance(trainer.source, PackedSource)
+        self._log({"step": trainer.done, "mixture": self.mixer.turn(trainer.network, trainer.source)})
+
     def _log(self, line: dict[str, Any]) -> None:
         if self.leads:
             append_line(self.directory / LOG, line)
@@ -252,9 +295,9 @@ class Run:
                 f"{self.validate.metric.replace('_', ' ')} gets worse; stop: {{patience: 2}} or more data would help"
             )
 
-    def save(self) -> None:
-        """Begin to write a checkpoint of this moment."""
-        if not self.leads:
+    def save(self, must: bool = True) -> None:
+        """Begin to write a checkpoint of this moment; `must`: the run cannot do without it."""
+        if not self.saves:
             return
         started = time.monotonic()
         state = {
@@ -265,12 +308,15 @@ class Run:
             "rewinds": list(self.rewinds),
             "losses": list(self.losses),
             "seconds": self.seconds,
+            "run": self.identity,
+            "passages": self.passages,
+            "mixer": self.mixer.state() if self.mixer else None,
         }
         best = self.best_step == self.trainer.done
         guard = self.trainer.guard
         if guard.spike == "rewind":
             self.checkpoints.held = self.kept_steps | {self.trainer.done // guard.rewind_steps * guard.rewind_steps}
-        self.checkpoints.save(self.trainer.done, self.trainer.tensors(), state, best)
+        self.checkpoints.save(self.trainer.done, self.trainer.tensors(), state, best, must)
         self.pause_seconds += time.monotonic() - started
 
     def _tell(self, report: StepReport, bar: Bar) -> None:
@@ -328,14 +374,13 @@ def stop_reason(stop: Stop, measured: Sequence[float], sign: int) -> str:
     return ""
 
 
-def forget_after(path: Path, step: int) -> None:
-    """Drop the lines of a log that belong to steps after `step`: they will be written again."""
+def keep_lines(path: Path, known: Callable[[dict[str, Any]], bool]) -> None:
+    """Drop the other lines of a log: they will be written again."""
     if not path.exists():
         return
-    if step < 0:
+    lines = read_lines(path)
+    kept = [line for line in lines if known(line)]
+    if not kept:
         path.unlink()
-        return
-    import json
-
-    kept = [line for line in read_lines(path) if line["step"] <= step]
-    write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
+    elif len(kept) < len(lines) or not path.read_bytes().endswith(b"\n"):
+        write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))

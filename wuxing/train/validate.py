@@ -6,7 +6,7 @@ Shapes: B rows, T tokens.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from wuxing.compute import team
+from wuxing.core.error import RefusedError, UsageError, nearest
 from wuxing.data.batch import IGNORED, Batch
 from wuxing.data.packing import Packing
 from wuxing.data.source import in_order
@@ -24,7 +25,9 @@ from wuxing.model.network import Network
 from wuxing.objective.next_token import NextToken
 from wuxing.task.task import Example, Task
 from wuxing.text.tokenizer import Tokenizer
+from wuxing.train.config import Validation
 
+LOWER_IS_BETTER = ("bits_per_byte", "nats", "reply_tokens")
 ROWS_AT_ONCE_TOKENS = 8192
 
 
@@ -37,6 +40,14 @@ class Validator(Protocol):
 
     def __call__(self, network: Network) -> dict[str, float]:
         """The metric and other figures by name."""
+        ...
+
+
+class TextValidator(Validator, Protocol):
+    """A measurement on the data sets of a run."""
+
+    def figures(self, data: Sequence[str]) -> list[str]:
+        """The names of what is measured, for data sets of these names."""
         ...
 
 
@@ -55,6 +66,10 @@ class BitsPerByte:
     precision: torch.dtype
     metric: str = "bits_per_byte"
     lower_is_better: bool = True
+
+    def figures(self, data: Sequence[str]) -> list[str]:
+        """The names of what is measured."""
+        return [self.metric, *(f"{self.metric}/{name}" for name in data)]
 
     @cached_property
     def bytes_of_id(self) -> Tensor:
@@ -92,6 +107,56 @@ class BitsPerByte:
     def _without_special(self, batch: Batch) -> tuple[Batch, int]:
         sizes_BT = self.bytes_of_id[batch.labels_BT.clamp(min=0)] * (batch.labels_BT >= 0)
         return replace(batch, labels_BT=batch.labels_BT.where(sizes_BT > 0, IGNORED)), int(sizes_BT.sum())
+
+
+@dataclass
+class Several:
+    """Text and tasks together; one of their figures says which of two models is better."""
+
+    parts: Mapping[str, Validator]
+    """By the name behind the slash of their figures; empty for one whose figures are called as they are."""
+    metric: str
+    lower_is_better: bool
+
+    def __call__(self, network: Network) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for name, part in self.parts.items():
+            found |= {f"{key}/{name}" if name else key: value for key, value in part(network).items()}
+        return {self.metric: found[self.metric], **found}
+
+
+def with_tasks(
+    text: TextValidator,
+    data: Sequence[str],
+    config: Validation,
+    tasks: Mapping[str, Task],
+    tokenizer: Tokenizer,
+    longest: int,
+) -> Validator:
+    """The measurement of a run on data: its text, the tasks of `validation.tasks`, and which figure counts.
+
+    `longest`: positions of the network.  Raises UsageError for a figure that nothing measures, RefusedError for a task
+    without a problem that fits.
+    """
+    parts: dict[str, Validator] = {"": text}
+    for name, task in tasks.items():
+        room = longest - config.reply_tokens
+        examples = task.examples("validation")[: config.prompts]
+        fitting = [e for e in examples if len(tokenizer.encode_chat(task.prompt(e))) <= room]
+        if not fitting:
+            raise RefusedError(
+                f"none of the {len(examples)} validation problems of {name} fits into {longest} positions with a reply "
+                f"of {config.reply_tokens}",
+                "Lower validation.reply_tokens, or give the task validation examples",
+            )
+        parts[name] = TaskAccuracy(task, fitting, tokenizer, config.reply_tokens, config.rows)
+    metric = config.metric or text.metric
+    known = [*text.figures(data), *(f"{key}/{name}" for name in tasks for key in ("accuracy", "reply_tokens"))]
+    if metric not in known:
+        raise UsageError(f'validation.metric: nothing measures "{metric}"', nearest(metric, known))
+    if len(parts) == 1 and metric == text.metric:
+        return text
+    return Several(parts, metric, metric.partition("/")[0] in LOWER_IS_BETTER)
 
 
 @dataclass

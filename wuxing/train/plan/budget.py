@@ -19,7 +19,7 @@ from wuxing.core.error import WuxingError
 from wuxing.core.file import read_json, write_json
 from wuxing.data.plan import Stage
 from wuxing.data.source import PackedSource
-from wuxing.train.config import Budget
+from wuxing.train.config import Budget, ModelConfig
 from wuxing.train.plan.ramp import Span
 from wuxing.train.trainer import Trainer
 
@@ -126,9 +126,18 @@ def span_seconds(trainer: Trainer, spans: Sequence[Span], trial: Trial | None) -
 
 
 def resolve_steps(
-    budget: Budget, step_positions: int, epoch_steps: float, trial: Trial | None, measurements: float, spent: float
+    budget: Budget,
+    step_positions: int,
+    epoch_steps: float,
+    trial: Trial | None,
+    measurements: float,
+    spent: float,
+    every_steps: int | None = None,
 ) -> int:
-    """The number of steps of a budget; a time budget needs a trial and what has been spent of it in seconds."""
+    """The number of steps of a budget; a time budget needs a trial and what has been spent of it in seconds.
+
+    `every_steps`: after how many of them is measured, besides `measurements`.
+    """
     if budget.steps is not None:
         return budget.steps
     if budget.tokens is not None:
@@ -137,4 +146,5 @@ def resolve_steps(
         return max(1, math.ceil(budget.epochs * epoch_steps))
     assert budget.minutes is not None and trial is not None
     left = budget.minutes * 60 - spent - RESERVE_SECONDS - measurements * trial.validation_seconds
-    return max(1, int(left / trial.step_seconds))
+    each = trial.step_seconds + (trial.validation_seconds / every_steps if every_steps else 0.0)
+    return max(1, int(left / each))

@@ -48,9 +48,12 @@ def layer_of(name: str) -> int:
     return int(found[1]) if found else 0
 
 
-def check_names(names: Iterable[str], freeze: Freeze) -> None:
+def check_names(names: Iterable[str], freeze: Freeze, rates: Iterable[str] = ()) -> None:
     """Raises UsageError for a pattern that matches nothing, or when nothing is left to learn."""
     every = list(names)
+    for pattern in rates:
+        if not fnmatch.filter(every, pattern):
+            raise UsageError(f'optimizer.rates: no parameter is called "{pattern}"', nearest(pattern, every))
     for pattern in freeze.names:
         if not fnmatch.filter(every, pattern):
             raise UsageError(f'freeze.names: no parameter is called "{pattern}"', nearest(pattern, every))

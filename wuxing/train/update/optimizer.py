@@ -5,6 +5,7 @@ State is a flat dictionary of tensors by parameter name, as safetensors stores i
 
 from __future__ import annotations
 
+import fnmatch
 import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -182,6 +183,8 @@ class Optimizer:
                 self.parts.append(CutAdafactor(groups, learning_rate, heights, shards.add_up))
             else:
                 self.parts.append(_element_wise(groups, config, learning_rate))
+        for part in self.parts:
+            apart(part, {id(parameter): name for name, parameter in self.named.items()}, config.rates)
         self.rate = learning_rate
         self.base = [[group["lr"] for group in part.param_groups] for part in self.parts]
 
@@ -263,13 +266,27 @@ def momentum_at(config: OptimizerConfig, number: int | None) -> float:
     return first + (config.momentum - first) * number / config.momentum_warmup_steps
 
 
+def apart(part: torch.optim.Optimizer, names: Mapping[int, str], rates: Mapping[str, float]) -> None:
+    """Give the parameters whose names fit a pattern a group with a rate of their own; of several, the last counts."""
+    if not rates:
+        return
+    groups = []
+    for group in part.param_groups:
+        by_factor: dict[float, list[Tensor]] = {}
+        for parameter in group["params"]:
+            fitting = [rate for pattern, rate in rates.items() if fnmatch.fnmatchcase(names[id(parameter)], pattern)]
+            by_factor.setdefault(fitting[-1] if fitting else 1.0, []).append(parameter)
+        groups += [{**group, "params": some, "lr": group["lr"] * factor} for factor, some in by_factor.items()]
+    part.param_groups[:] = groups
+
+
 def group_parameters(named: Mapping[str, Tensor], kind: str) -> dict[str, list[str]]:
     """Names by treatment: `muon`, or AdamW as `embedding` (tables, the head), `matrix`, `vector` (norms, biases)."""
     groups: dict[str, list[str]] = {"muon": [], "embedding": [], "matrix": [], "vector": []}
     for name, parameter in named.items():
         if parameter.ndim < 2:
             groups["vector"].append(name)
-        elif "embed" in name or "lm_head" in name:
+        elif "embed" in name or "lm_head" in name or name == "score.weight":
             groups["embedding"].append(name)
         else:
             groups["muon" if kind == "muon" and parameter.ndim == 2 else "matrix"].append(name)
