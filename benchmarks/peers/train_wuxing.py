@@ -26,6 +26,7 @@ from wuxing.compute.measure import gemm_gflops
 from wuxing.compute.memory import plan_compute
 from wuxing.data.batch import Batch
 from wuxing.model.architecture import Architecture, count_parameters, resolve
+from wuxing.model.float8 import refuse_without_float8
 from wuxing.model.network import Network
 from wuxing.objective.next_token import NextToken
 from wuxing.train.config import OptimizerConfig
@@ -98,7 +99,9 @@ def options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=120.0, help="stop before, once four steps are done")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
+    parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16", "float8"])
+    parser.add_argument("--dense-mask", action="store_true", help="on a GPU: a mask of T x T in place of FlexAttention")
+    parser.add_argument("--recompute", action="store_true", help="compute blocks again in the backward pass")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--optimizer", default="adamw")
     parser.add_argument("--table", action="store_true", help="also print where the time of one step goes")
@@ -119,9 +122,14 @@ def build(asked: argparse.Namespace, device: torch.device) -> tuple[dict[str, An
     )
     shape = resolve(architecture, asked.vocab)
     network = Network(shape).initialise(1).to(device)
+    network.flex, network.recompute = not asked.dense_mask, asked.recompute
+    if asked.precision == "float8":
+        refuse_without_float8(device)
+        network.use_float8()
     if asked.compile:
         network.model.compile()
-    precision = {"fp32": torch.float32, "bf16": torch.bfloat16}.get(asked.precision) or pick_precision(device)
+    known = {"fp32": torch.float32, "bf16": torch.bfloat16, "float8": torch.bfloat16}
+    precision = known.get(asked.precision) or pick_precision(device)
     rows = max(1, asked.batch_tokens // asked.length)
     source = RandomTokens(asked.vocab, asked.length, rows, max(1, asked.piece_tokens // asked.length), asked.document)
     optimizer = Optimizer(network, OptimizerConfig.model_validate({"kind": asked.optimizer}), 1e-3)
@@ -156,7 +164,7 @@ def main() -> None:
                 "length": asked.length,
                 "document": asked.document,
                 "batch_tokens": positions,
-                "precision": str(trainer.precision).removeprefix("torch."),
+                "precision": "float8" if asked.precision == "float8" else str(trainer.precision).removeprefix("torch."),
                 "compiled": asked.compile,
                 "optimizer": asked.optimizer,
                 "threads": torch.get_num_threads(),

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from wuxing.compute.device import chosen_precision, pick_precision
+from wuxing.core.error import UsageError
 from wuxing.model.architecture import Architecture, resolve
+from wuxing.model.float8 import refuse_without_float8
 from wuxing.train.plan import compile as module
 from wuxing.train.plan.compile import Probe, compile_pays, remembered
 
@@ -52,3 +55,17 @@ def test_a_block_is_timed_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "Network", Quick)
     probe = module.try_block(SHAPE, 64, torch.bfloat16, CPU)
     assert probe.eager_seconds > 0 and probe.compiled_seconds > 0 and "width 32, rows of 64" in probe.what
+
+
+def test_float8_is_refused_where_nothing_multiplies_it() -> None:
+    with pytest.raises(UsageError, match="precision is float8, and a CPU has no float8 products"):
+        refuse_without_float8(CPU)
+
+
+def test_precision_is_what_the_recipe_says() -> None:
+    assert [chosen_precision(name, CPU) for name in ("fp32", "bf16", "float8")] == [
+        torch.float32,
+        torch.bfloat16,
+        torch.bfloat16,
+    ]
+    assert chosen_precision("auto", CPU) == pick_precision(CPU)

@@ -35,6 +35,13 @@ def pick_precision(device: torch.device | str) -> torch.dtype:
     return torch.bfloat16 if cpu_flags() & {"avx512_bf16", "amx_bf16", "bf16"} else torch.float32
 
 
+def chosen_precision(name: str, device: torch.device) -> torch.dtype:
+    """Of `auto`, `fp32`, `bf16` or `float8`: the type of the products, of float8 those outside the blocks."""
+    if name == "auto":
+        return pick_precision(device)
+    return torch.float32 if name == "fp32" else torch.bfloat16
+
+
 @functools.cache
 def cpu_flags() -> frozenset[str]:
     """The CPU's instruction-set flags as Linux names them; empty where there is no /proc/cpuinfo."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from wuxing.compute.device import cpu_flags
 from wuxing.compute.measure import Speed, measured_speed
 from wuxing.compute.memory import available_memory
+from wuxing.core.file import read_json
 
 REQUIRED = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pyarrow", "pydantic", "gguf")
 MIN_DISK_BYTES, MIN_MEMORY_BYTES = 2 * 2**30, 2 * 2**30
@@ -39,7 +40,7 @@ def examine(home: Path | None = None) -> list[Finding]:
     `home` is where the store is or will be; its disk is the one that is looked at, and measurements are kept below it.
     """
     home = Path(home or os.environ.get("WUXING_HOME") or ".wuxing")
-    return [*_system(), *_room(home), *_libraries(), _compiler(), _gpu(), *_speeds(home)]
+    return [*_system(), *_room(home), *_libraries(), _compiler(), _gpu(), *_speeds(home), *_probes(home)]
 
 
 def _system() -> Iterator[Finding]:
@@ -163,6 +164,14 @@ def _speeds(home: Path) -> Iterator[Finding]:
         slow = speed.disk_megabytes < 50
         remedy = "Checkpoints will be slow: set WUXING_HOME to a faster disk" if slow else None
         yield Finding("disk write", f"{speed.disk_megabytes:,.0f} MB/s", None if slow else True, remedy)
+
+
+def _probes(home: Path) -> Iterator[Finding]:
+    """What runs found out about compiling (`train/plan/compile.py`)."""
+    for path in sorted(Path(os.environ.get("WUXING_CACHE") or home / "cache").glob("compile-*.json")):
+        probe = read_json(path)
+        ratio = probe["compiled_seconds"] / probe["eager_seconds"]
+        yield Finding("torch.compile", f"{ratio:.2f} of the eager time ({probe['what']})", True)
 
 
 def _existing(path: Path) -> Path:

@@ -29,12 +29,12 @@ FlexAttention's `BlockMask` on a GPU; or None, all that stand before it."""
 
 
 class Matrix(nn.Linear):
-    """A matrix of a block; in float8 where that was asked for."""
+    """A matrix of a block; in float8 where that was asked for, and where autocast lets products be rounded."""
 
     float8 = False
 
     def forward(self, input: Tensor) -> Tensor:
-        if not self.float8:
+        if not (self.float8 and torch.is_autocast_enabled(input.device.type)):
             return super().forward(input)
         product = float8.linear(input, self.weight)
         return product if self.bias is None else product + self.bias.to(product.dtype)
