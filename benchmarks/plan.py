@@ -27,7 +27,7 @@ import yaml
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "peers"))
-from environment import cache_directory, machine  # noqa: E402
+from environment import WUXING, cache_directory, machine  # noqa: E402
 
 RECIPE = HERE.parent / "recipes" / "first-model.yaml"
 CASES: dict[str, int] = {
@@ -42,7 +42,6 @@ CASES: dict[str, int] = {
 }
 """Size, tokens of a row, optimizer: tokens of the training."""
 MEMORY_TARGET, TIME_TARGET = 0.10, 0.20
-WUXING = [sys.executable, "-m", "wuxing.commands.main"]
 
 
 @dataclass(frozen=True)

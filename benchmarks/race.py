@@ -31,7 +31,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "peers"))
-from environment import cache_directory, install, machine, nanochat_source  # noqa: E402
+from environment import WUXING, cache_directory, install, machine, nanochat_source  # noqa: E402
 
 RECIPE = HERE.parent / "recipes" / "first-model.yaml"
 TARGET = 0.5
@@ -95,7 +95,7 @@ def main() -> int:
 def prepare(folder: Path) -> Path:
     """The recipe's texts and vocabulary, made by its own steps; returns their home."""
     home = folder / "home"
-    run = [sys.executable, "-m", "wuxing.commands.main", "run", str(RECIPE), "vocabulary", "--home", str(home)]
+    run = [*WUXING, "run", str(RECIPE), "vocabulary", "--home", str(home)]
     done = subprocess.run(run, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stdout + done.stderr)
@@ -216,7 +216,7 @@ def our_run(folder: Path, home: Path, texts: dict[str, Path], minutes: float) ->
     shutil.copytree(home, fresh)
     path = folder / "race.yaml"
     path.write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
-    command = [sys.executable, "-m", "wuxing.commands.main", "run", str(path), "base", "--home", str(fresh)]
+    command = [*WUXING, "run", str(path), "base", "--home", str(fresh)]
     command += ["--accept", "a race against time: evidence is no part of it"]
     began = time.monotonic()
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -14,6 +14,8 @@ PACKAGES = {
     "nanochat": ["numpy", "filelock", "kernels", "psutil", "pyarrow", "rustbpe", "tiktoken", "wandb", "setuptools"],
 }
 TORCH = "torch==2.13.0"
+WUXING = [sys.executable, "-m", "wuxing"]
+"""The command `wuxing` of this environment."""
 NANOCHAT = "https://github.com/karpathy/nanochat"
 NANOCHAT_COMMIT = "92d63d4e8bb4df75c3b71618f31ddde2378b2bcd"
 
