@@ -11,6 +11,7 @@ from torch import Tensor
 from wuxing.compute import memory
 from wuxing.compute.memory import available_memory, plan_compute, plan_memory, refuse_too_large
 from wuxing.core.error import WuxingError
+from wuxing.model import native
 from wuxing.model.architecture import Architecture, count_parameters, resolve
 from wuxing.model.network import Network
 
@@ -41,7 +42,8 @@ def test_planned_activations_are_those_that_are_kept(family: str, size: str, bf1
     config = resolve(Architecture(family=family, size=size), 2048)
     network, rows, length = Network(config), 8, 160
     kept = _kept_bytes(network, rows, length, documents, bf16)
-    plan = plan_memory(config, count_parameters(config), rows * length, length, 2 if bf16 else 4, packed=documents)
+    width, kernels = (2, not isinstance(native.library(), str)) if bf16 else (4, False)
+    plan = plan_memory(config, count_parameters(config), rows * length, length, width, 8, documents, kernels)
     casts = 2 * (count_parameters(config) - 2048 * config["hidden_size"]) if bf16 else 0
     assert abs((plan.activations + casts) / kept - 1) < 0.05
 

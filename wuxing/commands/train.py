@@ -22,31 +22,59 @@ def register(app: typer.Typer) -> None:
 
 
 def estimate(
-    target: Annotated[str, typer.Argument(help="A recipe, or a size such as 125m or 7b.", metavar="RECIPE|SIZE")],
+    target: Annotated[
+        str | None,
+        typer.Argument(help="A recipe, a size such as 125m, or a stored model.", metavar="RECIPE|SIZE|MODEL"),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="h100, a100, ...; this machine without it.")] = None,
     count: Annotated[int, typer.Option(help="Devices that train one model together.", min=1)] = 1,
     tokens: Annotated[float | None, typer.Option(help="Positions to train on, such as 2e9.")] = None,
+    budget: Annotated[
+        str | None, typer.Option(help='How large a model to train in "3 min"; alone or of a recipe.')
+    ] = None,
+    price: Annotated[float | None, typer.Option(help="Of an hour of one device: adds the cost.", min=0)] = None,
     length: Annotated[int, typer.Option(help="Of a size: tokens of a row.", min=8)] = 2048,
     batch: Annotated[int, typer.Option(help="Of a size: positions of an optimizer step.", min=8)] = 524_288,
     vocabulary: Annotated[int, typer.Option(help="Of a size: ids of its tokenizer.", min=259)] = 65_536,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """Parameters, FLOPs, memory, time and energy, before anything starts."""
-    from wuxing.commands.estimate import of_recipe, say
+    """Parameters, FLOPs, memory, time, energy, cost before anything starts; planned and actual of a stored model."""
+    from wuxing.commands import estimate as asked
     from wuxing.compute.measure import measured_speed
-    from wuxing.train.plan.estimate import estimate_size, machine_of, this_machine
+    from wuxing.core.error import UsageError
+    from wuxing.train.plan.estimate import estimate_size, is_size, machine_of, sizes_for, this_machine
 
     store = open_store(home)
     models = [artifact for artifact in store.all() if artifact.kind == "model"]
-    here = this_machine(measured_speed(store.home, None), models)
-    machine, positions = machine_of(device, here), int(tokens) if tokens else None
-    if Path(target).suffix in (".yaml", ".yml"):
-        found = of_recipe(Path(target), machine, count, positions)
+    machine = machine_of(device, this_machine(measured_speed(store.home, None), models))
+    positions = int(tokens) if tokens else None
+    recipe = Path(target) if target is not None and Path(target).suffix in (".yaml", ".yml") else None
+    if budget is not None:
+        seconds = asked.parse_span(budget)
+        if recipe is not None:
+            config, vocabulary = next(iter(asked.models_of(recipe).values()))
+            length = config.length_tokens
+        sizes = sizes_for(seconds, vocabulary, length, machine, count, positions)
+        chosen = min((item for item in sizes if item["fits"]), key=lambda item: item["loss"], default=None)
+        best = chosen["size"] if chosen else None
+        told = {"budget_seconds": seconds, "chosen": best, "sizes": sizes, "source": "Besiroglu et al. 2024"}
+        answer(told, as_json, lambda: asked.say_sizes(seconds, sizes, best, machine))
+        return
+    if target is None:
+        raise UsageError("nothing to estimate", 'Name a recipe, a size or a model, or ask --budget "3 min"')
+    if recipe is None and not is_size(target):
+        found_model = store.find(target, ("model",))
+        outcome = asked.of_model(found_model, machine)
+        answer({found_model.id: outcome}, as_json, lambda: asked.say_model(found_model.id, outcome))
+        return
+    if recipe is not None:
+        here = store.home if device is None else None
+        found = asked.of_recipe(recipe, machine, count, positions, here, price)
     else:
-        found = {target: estimate_size(target, vocabulary, positions, length, batch, machine, count)}
+        found = {target: estimate_size(target, vocabulary, positions, length, batch, machine, count, price)}
     value = {name: item if isinstance(item, str) else item.to_json() for name, item in found.items()}
-    answer(value, as_json, lambda: say(found, machine))
+    answer(value, as_json, lambda: asked.say(found, machine))
 
 
 def progress(

@@ -17,6 +17,8 @@ LOSS_LOGITS = 1 << 21
 """Logits that the loss holds at once."""
 SHORT_ROW = 512
 """Up to this length a CPU keeps the attention weights in bf16 (`model/fused.py`)."""
+BLOCK_QUERIES = 128
+"""Queries of a block of the compiled attention (`model/span.py`)."""
 RESERVE_BYTES = 256 * 2**20
 """Left for PyTorch itself, its work buffers and the data's pages."""
 _GROUPS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
@@ -68,11 +70,12 @@ def plan_memory(
     matmul_bytes: int = 2,
     optimizer_bytes: int = 8,
     packed: bool = True,
+    compiled: bool = False,
 ) -> MemoryPlan:
     """The plan for one network (`shape`: the values of its config.json) and one piece of a step.
 
     `matmul_bytes`: 2 for bf16, 4 for fp32; `optimizer_bytes`: state per parameter (AdamW 8, Muon 4); `packed`: rows
-    hold several documents, so attention needs a mask.
+    hold several documents, so attention needs a mask; `compiled`: with a CPU's compiled kernels (`model/native.py`).
     """
     rows = max(1, piece_tokens // length_tokens)
     layers, vocabulary = int(shape["num_hidden_layers"]), int(shape["vocab_size"])
@@ -81,6 +84,9 @@ def plan_memory(
     heads = int(shape["num_attention_heads"])
     mixed = piece_tokens * heads * int(shape["head_dim"]) * matmul_bytes
     attention = squares * packed + (layers * (squares * heads + mixed) if short else 0)
+    if compiled and matmul_bytes == 2:  # no mask; probabilities of the blocks below the diagonal
+        below = min(1.0, (1 + BLOCK_QUERIES / length_tokens) / 2)
+        attention = round(layers * squares * heads * below) if short else 0
     loss_tokens = max(64, LOSS_LOGITS // vocabulary)
     head = vocabulary * int(shape["hidden_size"])
     return MemoryPlan(
@@ -89,24 +95,28 @@ def plan_memory(
         gradients=4 * parameters,
         optimizer=optimizer_bytes * parameters,
         casts=parameters * matmul_bytes if matmul_bytes < 4 else 0,
-        activations=piece_tokens * (layers * activation_bytes(shape, matmul_bytes) + 4 * int(shape["hidden_size"]))
+        activations=piece_tokens
+        * (layers * activation_bytes(shape, matmul_bytes, compiled) + 4 * int(shape["hidden_size"]))
         + attention,
         loss=3 * 4 * loss_tokens * vocabulary + 4 * head + 2 * piece_tokens * int(shape["hidden_size"]) * 4,
     )
 
 
-def activation_bytes(shape: Mapping[str, Any], matmul_bytes: int = 2) -> int:
+def activation_bytes(shape: Mapping[str, Any], matmul_bytes: int = 2, compiled: bool = False) -> int:
     """What one layer keeps of one token for the backward pass.
 
     fp32: the residual stream twice (before each norm) and the queries' and keys' rates; in the type of the products:
     both normed inputs, queries and keys (also before their norms, where they have them), values, the mixed heads,
-    gate, up and their product.
+    gate, up and their product.  The compiled kernels keep queries, keys and values as projected and as turned.
     """
     width, inner, channels = int(shape["hidden_size"]), int(shape["intermediate_size"]), int(shape["head_dim"])
     heads, kv_heads = int(shape["num_attention_heads"]), int(shape["num_key_value_heads"])
     normed = 2 if shape["model_type"] == "qwen3" else 1
     rates = 2 + heads + (heads + kv_heads if normed == 2 else 0)
     streams = 4 * (2 * width + rates)
+    if compiled and matmul_bytes == 2:
+        projected = (2 * (heads + 2 * kv_heads) + heads) * channels
+        return 4 * (2 * width + 2) + 2 * (2 * width + projected + 3 * inner)
     projected = normed * (heads + kv_heads) * channels + kv_heads * channels + heads * channels
     return streams + matmul_bytes * (2 * width + projected + 3 * inner)
 

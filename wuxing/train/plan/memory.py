@@ -17,6 +17,7 @@ from wuxing.compute import team
 from wuxing.compute.energy import Meter
 from wuxing.compute.memory import MemoryPlan, available_memory, plan_memory, refuse_too_large
 from wuxing.compute.mesh import cut
+from wuxing.model import native
 from wuxing.model.architecture import count_parameters
 from wuxing.train.config import ModelConfig
 from wuxing.train.plan.probe import Asked, affordable, ask, probe
@@ -128,7 +129,8 @@ def plan_run(
         asked = ask(config, shape, max(1, piece // config.length_tokens), precision, device)
         if affordable(asked):
             return _measured_plan(asked, parameters, copies)
-    plan = plan_memory(shape, parameters, piece, config.length_tokens, width, 0, config.rollout is None)
+    kernels = device == "cpu" and width == 2 and not isinstance(native.library(), str)
+    plan = plan_memory(shape, parameters, piece, config.length_tokens, width, 0, config.rollout is None, kernels)
     if config.recompute:
         layers = int(shape["num_hidden_layers"])
         kept = layers * (4 + width) * int(shape["hidden_size"])

@@ -30,7 +30,8 @@ def forecast(lines: Sequence[Mapping[str, Any]], steps: int) -> float:
         return 0.0
     timed = seconds[WARM_STEPS:] or seconds
     warm = sum(seconds[:WARM_STEPS]) if len(seconds) > WARM_STEPS else 0.0
-    return warm + statistics.median(timed) * (steps - (WARM_STEPS if warm else 0)) + measured[0] * len(measured)
+    looks = measured[0] * len(measured) if measured else 0.0
+    return warm + statistics.median(timed) * (steps - (WARM_STEPS if warm else 0)) + looks
 
 
 def leave_outcome(evidence: Evidence, run: Run, start: Start, length: int, home: Path, log: Path) -> dict[str, Any]:

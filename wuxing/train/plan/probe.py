@@ -137,6 +137,16 @@ def _flops(asked: Asked, amounts: Sequence[int]) -> float:
     return 6.0 * sum(amounts) * asked.length * (inner + 2 * table) + orthogonal * len(amounts)
 
 
+def step_flops(asked: Asked, layers: int) -> float:
+    """Arithmetic of one step of one piece, roughly."""
+    shape = dict(asked.shape)
+    inner = count_parameters({**shape, "num_hidden_layers": layers}) - count_parameters(
+        {**shape, "num_hidden_layers": 0}
+    )
+    table = int(shape["vocab_size"]) * int(shape["hidden_size"])
+    return 6.0 * asked.rows * asked.length * (inner + table)
+
+
 @lru_cache(maxsize=64)
 def probe(asked: Asked) -> Probed:
     """Measure.  Takes from a tenth of a second to a few seconds; leaves the random state as it was."""
@@ -172,7 +182,7 @@ def _highest(step: _Step, part: str) -> int:
 
 
 def _step(asked: Asked, layers: int, rows: int) -> _Step:
-    trainer = _trainer(asked, layers, rows)
+    trainer = build_trainer(asked, layers, rows)
     step = _Step()
     if asked.device == "cuda":
         trainer.step()
@@ -225,7 +235,7 @@ def _shape_of(asked: Asked, layers: int) -> dict[str, Any]:
     return {key: _thawed(value) for key, value in asked.shape} | {"num_hidden_layers": layers}
 
 
-def _trainer(asked: Asked, layers: int, rows: int) -> Trainer:
+def build_trainer(asked: Asked, layers: int, rows: int) -> Trainer:
     """A trainer of a network of so many layers; of several pieces, gradients lie there already."""
     shape = _shape_of(asked, layers)
     network = Network(shape).initialise(0).to(asked.device)
