@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from wuxing import __version__
-from wuxing.commands import archive, evaluate, maintain, prepare, recipe, scaling, train
+from wuxing.commands import archive, evaluate, maintain, prepare, recipe, scaling, strategies, train
 
 PHASES = ("Anything", "Prepare", "Train", "Evaluate", "Optimise", "Maintain")
 
@@ -56,7 +56,7 @@ def options(
         os.environ["WUXING_DEBUG"] = "1"
 
 
-for verbs in (recipe, prepare, scaling, train, evaluate, maintain, archive):
+for verbs in (recipe, prepare, scaling, train, evaluate, strategies, maintain, archive):
     verbs.register(app)
 
 

@@ -45,6 +45,9 @@ def dashboard(view: View) -> Any:
         step, value = view.measured[-1]
         first = view.measured[0][1]
         lines.append(Text(f"{view.metric.replace('_', ' ')} {value:.4f} at step {step:,}, {first:.4f} at the start"))
+    shares = {name.removeprefix("share/"): value for name, value in last.items() if name.startswith("share/")}
+    if shares:
+        lines.append(Text("shares " + "  ".join(f"{name} {share:.0%}" for name, share in shares.items())))
     points = view.curves.get("loss", [])
     if len(points) > 1:
         lines.append(Text())

@@ -190,6 +190,8 @@ class ModelConfig(StepConfig):
     """Whether a token sees its own document only, or all of the row that stands before it."""
     budget: Budget
     """How long."""
+    seed: int | None = Field(default=None, ge=0)
+    """Of the first weights, the order of the samples and all that is drawn; left out: the recipe's."""
     optimizer: OptimizerConfig = OptimizerConfig()
     """How gradients become updates."""
     schedule: Schedule = Schedule()

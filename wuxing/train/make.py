@@ -64,6 +64,11 @@ class Setting:
     began: float
     topology: Topology = WHOLE
 
+    @property
+    def seed(self) -> int:
+        """The model's own, else the recipe's."""
+        return self.draft.seed if self.config.seed is None else self.config.seed
+
     def plan(self) -> tuple[MemoryPlan, Mapping[str, Any]]:
         """What a process needs that holds the whole state, and the shape of the network."""
         shape = shape_of(self.config, self.parents, load_tokenizer(self.parents))
@@ -111,15 +116,15 @@ def _train(
     config: ModelConfig, parents: Mapping[str, Artifact], draft: Draft, context: Context, device: torch.device
 ) -> tuple[Setting, Start, Run, Proof | None]:
     setting = Setting(config, parents, draft, context, device, time.monotonic())
-    torch.manual_seed(draft.seed)
+    torch.manual_seed(setting.seed)
     watch = Watch()
-    known = team.from_lead(lambda: _as_json(Start.read(draft.path)))
+    known = team.from_lead(lambda: asdict(known) if (known := Start.read(draft.path)) else {})
     local_ranks = context.team.local_ranks if context.team is not None else 1
     setting.topology = topology_of(config, setting.plan, device, known.get("topology", {}), local_ranks)
     start = Start(**known) if known else decide(setting, torch.get_num_threads())
     start = _with_topology(start, setting)
     run = begin(setting, start, watch)
-    torch.manual_seed(draft.seed)  # whatever was drawn for the decisions and the network
+    torch.manual_seed(setting.seed)  # whatever was drawn for the decisions and the network
     if run.resume() and (fresh := passage(start.made_with, run.passages, run.trainer.done, made_with(device))):
         run.passages = [*run.passages, *fresh]
         end = "the last bits may differ from a run that was never stopped"
@@ -144,10 +149,6 @@ def _with_topology(start: Start, setting: Setting) -> Start:
     if team.rank() == 0:
         start.write(setting.draft.path)
     return start
-
-
-def _as_json(start: Start | None) -> dict[str, Any]:
-    return asdict(start) if start else {}
 
 
 def decide(setting: Setting, threads: int) -> Start:
@@ -183,8 +184,8 @@ def decide(setting: Setting, threads: int) -> Start:
     steps = resolve_steps(config.budget, parts.step_positions, parts.epoch_steps, trial, measurements, spent, every)
     measurements += steps // every if every else 0
     planned = trial.step_seconds * steps + measurements * trial.validation_seconds if trial else 0.0
-    epoch_rows = parts.epoch_steps * spans[-1].rows
-    steps, stages = resolve(config.budget, steps, spans, config.length_tokens, epoch_rows, seconds)
+    sizes = (spans, config.length_tokens, parts.epoch_steps * spans[-1].rows)
+    steps, stages = resolve(config.budget, steps, *sizes, seconds)
     start = Start(
         steps=steps,
         threads=threads,
@@ -267,7 +268,7 @@ def _checkpoints(setting: Setting, parts: Parts) -> Checkpoints:
 
 
 def _assemble(setting: Setting, precision: torch.dtype, rollouts: Any) -> Parts:
-    seed, device = setting.draft.seed, setting.device
+    seed, device = setting.seed, setting.device
     return assemble(setting.config, setting.parents, seed, device, precision, rollouts, setting.topology)
 
 
@@ -285,7 +286,7 @@ def _trainer(setting: Setting, parts: Parts, rate: float, steps: int, precision:
         steps=steps,
         precision=precision,
         clip=config.optimizer.clip,
-        dropout=Dropout(config.dropout, setting.draft.seed) if config.dropout else None,
+        dropout=Dropout(config.dropout, setting.seed) if config.dropout else None,
         freeze=config.freeze,
         guard=config.guard,
         average=Average(config.average) if config.average is not None else None,
@@ -332,7 +333,7 @@ def _training(setting: Setting, start: Start, run: Run) -> dict[str, Any]:
         "positions": trainer.positions,
         "taught": trainer.taught,
         "plan": trainer.source.digest,
-        "seed": setting.draft.seed,
+        "seed": setting.seed,
         "learning_rate": run.learning_rate,
         "length_tokens": config.length_tokens,
         "precision": start.precision,
