@@ -36,7 +36,9 @@ from wuxing.train.trainer import Trainer
 from wuxing.train.update.optimizer import Optimizer
 from wuxing.train.update.schedule import Schedule
 
-LENGTH, VOCABULARY, STEPS = 256, 8192, 5
+LENGTH, VOCABULARY = 256, 8192
+QUIET = {"OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": str(1 << 17), "MALLOC_ARENA_MAX": "1"}
+"""glibc keeps freed blocks for later; mapped ones it gives back, so that the peak is one of living tensors."""
 MOMENTS = {"adamw": 8, "lion": 4, "muon": 4}
 """Bytes per parameter that the optimizer keeps."""
 
@@ -83,8 +85,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     begun = watch.peak()
     optimizer = Optimizer(network, OptimizerConfig.model_validate({"kind": arguments.optimizer}), 0.001, shards)
     source = Random(arguments.rows)
-    trainer = Trainer(network, source, NextToken(), optimizer, Schedule(), STEPS, precision, shards=shards)
-    seconds = [trainer.step().seconds for _ in range(STEPS)]
+    trainer = Trainer(network, source, NextToken(), optimizer, Schedule(), arguments.steps, precision, shards=shards)
+    seconds = [trainer.step().seconds for _ in range(arguments.steps)]
     held = [*trainer.tensors()["model"].values(), *optimizer.tensors().values()]
     parameters = count_parameters(shape)
     width, moments = torch.finfo(precision).bits // 8, MOMENTS[arguments.optimizer]
@@ -104,12 +106,17 @@ def run(arguments: argparse.Namespace, topology: Topology) -> list[dict[str, Any
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    told = [f"--size={arguments.size}", f"--optimizer={arguments.optimizer}", f"--rows={arguments.rows}"]
-    told += ["--topology", str(topology.replicas), str(topology.shards)]
+    told = [
+        f"--size={arguments.size}",
+        f"--optimizer={arguments.optimizer}",
+        f"--rows={arguments.rows}",
+        f"--steps={arguments.steps}",
+    ]
+    told += [f"--steps={arguments.steps}", "--topology", str(topology.replicas), str(topology.shards)]
     processes = []
     for rank in range(topology.ranks):
         place = {"RANK": rank, "WORLD_SIZE": topology.ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", **{name: str(value) for name, value in place.items()}}
+        environment = {**os.environ, **QUIET, **{name: str(value) for name, value in place.items()}}
         command = [sys.executable, __file__, "--rank", *told]
         processes.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
     said = [process.communicate()[0] for process in processes]
@@ -123,6 +130,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--optimizer", default="adamw", choices=sorted(MOMENTS))
     parser.add_argument("--rows", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--rank", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--topology", type=int, nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
