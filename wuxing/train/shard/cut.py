@@ -189,7 +189,7 @@ def cut_network(network: Network, topology: Topology, device: torch.device, prec
     network.to_empty(device=device)
     cos, sin = rope_tables(network.config)
     network.cos, network.sin = cos.to(device), sin.to(device)
-    matrices = {name: p for name, p in network.named_parameters() if isinstance(p, DTensor)}
+    matrices: dict[str, DTensor] = {n: p for n, p in network.named_parameters() if isinstance(p, DTensor)}
     named = {
         name: matrices[name]._local_tensor.detach() if name in matrices else parameter
         for name, parameter in network.named_parameters()
