@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from wuxing.compute import doctor, measure
+from wuxing.compute import doctor, measure, need
 from wuxing.compute.device import cpu_flags, pick_device, pick_precision
 from wuxing.compute.doctor import Finding, examine
 from wuxing.core.error import UsageError
@@ -73,3 +73,53 @@ def test_devices_that_are_not_there_are_refused() -> None:
 def test_bf16_is_picked_only_where_it_is_native() -> None:
     native = bool(cpu_flags() & {"avx512_bf16", "amx_bf16", "bf16"})
     assert pick_precision("cpu") == (torch.bfloat16 if native else torch.float32)
+
+
+def test_limits_of_a_container_are_named_with_their_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "enabled").write_text("always madvise [never]\n")
+    (tmp_path / "memory.max").write_text(f"{2**30}\n")
+    monkeypatch.setattr(need, "_THP", tmp_path / "enabled")
+    monkeypatch.setattr(need, "_MEMORY", tmp_path / "memory.max")
+    monkeypatch.setattr(need, "OPEN_FILES", 10**9)
+    found = _named(list(need.limits()))
+    assert found["large pages"].remedy == f"echo madvise | sudo tee {tmp_path / 'enabled'}"
+    assert (found["memory limit"].ok, found["memory limit"].value) == (None, "1.0 GiB by the control group")
+    assert (found["open files"].remedy or "").startswith("ulimit -n ")
+    (tmp_path / "enabled").write_text("always [madvise] never\n")
+    assert _named(list(need.limits()))["large pages"].ok is True
+
+
+def test_missing_extras_name_the_command_that_adds_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(need, "EXTRAS", {"ray": ("no-such-library", "no --on ray")})
+    (finding,) = need.extras()
+    assert (finding.ok, finding.value, finding.remedy) == (None, "missing: no --on ray", "pip install 'wuxing[ray]'")
+
+
+def test_it_works_with_nothing_on_the_path(tmp_path: Path) -> None:
+    import json
+    import subprocess
+    import sys
+
+    command = [sys.executable, "-m", "wuxing", "doctor", "--json", "--home", str(tmp_path)]
+    done = subprocess.run(
+        command, env={"PATH": "", "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=120
+    )
+    found = {item["name"]: item for item in json.loads(done.stdout)}
+    assert found["compiler"]["ok"] is None and found["compiler"]["remedy"]
+    assert set(next(iter(found.values()))) == {"name", "value", "ok", "remedy"}
+    assert done.returncode in (0, 1) and not done.stderr
+
+
+def test_figures_come_by_type_with_their_date_and_old_files_still_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WUXING_CACHE", raising=False)
+    monkeypatch.setattr(measure, "is_busy", lambda: False)
+    monkeypatch.setattr(measure, "PROBE_SECONDS", 0.02)
+    speed = measure.measured_speed(tmp_path, tmp_path)
+    assert {"fp32", "bf16", "fp16"} <= set(speed.rates) and all(rate > 0 for rate in speed.rates.values())
+    assert speed.measured.startswith("20") and (speed.disk_read_megabytes or 0) > 0 and (speed.sync_seconds or 0) > 0
+    old = {"fp32_gflops": 1.0, "bf16_gflops": None, "memory_gigabytes": 2.0, "disk_megabytes": None}
+    measure.write_json(measure.path_of(tmp_path), old)
+    assert measure.remembered_speed(tmp_path) == measure.Speed(1.0, None, 2.0, None)
+    assert measure.measured_speed(tmp_path, tmp_path, again=True).fp32_gflops != 1.0

@@ -89,7 +89,7 @@ def test_two_slices_say_what_the_whole_network_takes(several: bool) -> None:
 
 
 def test_probing_leaves_the_random_state_and_computing_again_takes_less() -> None:
-    config = _config(architecture={"size": "400k", "width": 64, "layers": 6, "max_positions": 64}, batch_tokens=4096)
+    config = _config(architecture={"size": "400k", "width": 64, "layers": 12, "max_positions": 64}, batch_tokens=4096)
     torch.manual_seed(3)
     before = torch.get_rng_state()
     kept, again = (
@@ -275,3 +275,17 @@ def test_devices_that_train_together_pay_for_what_they_send() -> None:
     shape = resolve(Architecture(size="100m", max_positions=1024), 32_000)
     one = estimate_training(shape, count_parameters(shape), 10**9, 1024, 65_536, SLOW, 4)
     assert one.exchange_seconds > 0 and one.expected_seconds < one.seconds[1]
+
+
+def test_what_limits_a_run_is_said_in_a_line() -> None:
+    from wuxing.train.plan.budget import Start
+    from wuxing.train.watch.view import limit_of
+
+    start = Start(10, 1, "cpu", "bfloat16", False, 0, 0, 0, 0, {}, 1e6)
+    steps = [{"seconds": 1.0, "tokens": 4096, "loader_wait_seconds": 0.001}] * 4
+    assert limit_of([{**line, "loader_wait_seconds": 0.2} for line in steps], start, 0.3).startswith("the loader: 20%")
+    assert limit_of(steps, start, 0.6) == "the products themselves: 60% of the measured rate"
+    assert "4.0 times as much" in limit_of(steps, start, 0.25)
+    small = Start(10, 1, "cpu", "bfloat16", False, 0, 0, 0, 0, {}, 1e6, piece_tokens=512)
+    assert limit_of(steps, small, 0.25).startswith("memory: pieces of 512")
+    assert limit_of([], start, None) == ""

@@ -19,12 +19,17 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel=PANEL)(browse)
 
 
-def doctor(home: Home = None, as_json: Json = False) -> None:
+def doctor(
+    again: Annotated[bool, typer.Option("--again", help="Measure, although it was measured before.")] = False,
+    processes: Annotated[int, typer.Option(help="Also measure sums between so many processes.", min=0)] = 0,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
     """What this machine has, what is missing, what mends it."""
     from wuxing.commands import show
     from wuxing.compute.doctor import examine
 
-    findings = examine(open_store(home).home)
+    findings = examine(open_store(home).home, again, processes)
 
     def table() -> None:
         marks = {True: "✓", False: "✗", None: "·"}

@@ -32,6 +32,8 @@ def dashboard(view: View) -> Any:
         Text.assemble((bar, "green"), ("━" * (width - len(bar)), "dim"), f" {view.step:,} of {view.steps:,}{left}"),
         Text(f"{view.tokens_per_second:,.0f} tokens/s{share}  {view.waited:.1%} waiting for data"),
     ]
+    if view.limit:
+        lines.append(Text(f"limited by {view.limit}", "dim"))
     last = view.last
     if last:
         memory = show.bytes_text(last.get("memory_bytes", 0))

@@ -9,12 +9,12 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from wuxing.compute.device import cpu_flags
-from wuxing.compute.measure import Speed, measured_speed
+from wuxing.compute.measure import Speed, measured_speed, with_all_reduce
 from wuxing.compute.memory import available_memory
+from wuxing.compute.need import Finding, extras, fonts, limits, locale
 from wuxing.core.file import read_json
 
 REQUIRED = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pyarrow", "pydantic", "gguf")
@@ -24,23 +24,15 @@ _FAST_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asi
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at.  `ok`: True, False (something will not work), or None (nice to have)."""
-
-    name: str
-    value: str
-    ok: bool | None
-    remedy: str | None = None
-
-
-def examine(home: Path | None = None) -> list[Finding]:
-    """Everything, in the order in which people read it; takes less than three seconds, one when it was measured before.
+def examine(home: Path | None = None, again: bool = False, processes: int = 0) -> list[Finding]:
+    """Everything, in the order in which people read it; takes some four seconds, one when it was measured before.
 
     `home` is where the store is or will be; its disk is the one that is looked at, and measurements are kept below it.
+    `again`: measure although it was measured before; `processes`: also measure sums between so many.
     """
     home = Path(home or os.environ.get("WUXING_HOME") or ".wuxing")
-    return [*_system(), *_room(home), *_libraries(), _compiler(), _gpu(), *_speeds(home), *_probes(home)]
+    software = [*_libraries(), *extras(), _compiler(), _gpu(), *fonts(), *locale()]
+    return [*_system(), *_room(home), *limits(), *software, *_speeds(home, again, processes), *_probes(home)]
 
 
 def _system() -> Iterator[Finding]:
@@ -106,13 +98,6 @@ def _libraries() -> Iterator[Finding]:
     for name in REQUIRED:
         version = _version(name)
         yield Finding(name, version or "missing", version is not None, None if version else "pip install wuxing")
-    version = _version("xllamacpp")
-    yield Finding(
-        "xllamacpp",
-        version or "missing: GGUF releases cannot be proved",
-        True if version else None,
-        None if version else "pip install wuxing[fast-cpu]",
-    )
 
 
 def _version(distribution: str) -> str | None:
@@ -138,32 +123,56 @@ def _gpu() -> Finding:
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
         memory = torch.cuda.get_device_properties(0).total_memory
-        return Finding("gpu", f"{', '.join(names)}, {_gibibytes(memory)}, CUDA {torch.version.cuda}", True)
+        said = f"{', '.join(names)}, {_gibibytes(memory)}, CUDA {torch.version.cuda}, driver {_driver()}"
+        return Finding("gpu", said, True)
     if shutil.which("nvidia-smi"):
         return Finding(
             "gpu",
             f"there is one, but torch {torch.__version__} cannot use it",
             False,
-            "pip install --force-reinstall torch (the build for your CUDA version), and look at nvidia-smi",
+            "pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/cu128",
         )
     return Finding("gpu", "none", True)
 
 
-def _speeds(home: Path) -> Iterator[Finding]:
+def _driver() -> str:
+    path = Path("/proc/driver/nvidia/version")
+    words = path.read_text().split() if path.is_file() else []
+    return next((word for word in words if word[:1].isdigit() and word.count(".") >= 1), "unknown")
+
+
+def _speeds(home: Path, again: bool, processes: int) -> Iterator[Finding]:
     if importlib.util.find_spec("torch") is None:
         return
     place = _existing(home)
-    speed: Speed = measured_speed(home, place if os.access(place, os.W_OK) else None)
-    yield Finding("matrix product fp32", f"{speed.fp32_gflops:,.0f} GFLOP/s", True)
+    speed: Speed = measured_speed(home, place if os.access(place, os.W_OK) else None, again)
+    if processes > 1:
+        speed = with_all_reduce(home, speed, processes)
+    for kind, rate in (speed.rates or {"fp32": speed.fp32_gflops}).items():
+        trap = kind == "fp16" and rate < speed.fp32_gflops / 4
+        note = ": a trap, never chosen" if trap else ""
+        yield Finding(f"matrix product {kind}", f"{rate:,.0f} GFLOP/s{note}", True)
     if speed.bf16_gflops is None:
-        yield Finding("matrix product bf16", "not native here: everything is computed in fp32", True)
-    else:
-        yield Finding("matrix product bf16", f"{speed.bf16_gflops:,.0f} GFLOP/s", True)
+        yield Finding("precision", "bf16 is not native here: everything is computed in fp32", True)
     yield Finding("memory bandwidth", f"{speed.memory_gigabytes:,.1f} GB/s", True)
     if speed.disk_megabytes is not None:
         slow = speed.disk_megabytes < 50
-        remedy = "Checkpoints will be slow: set WUXING_HOME to a faster disk" if slow else None
+        remedy = "Checkpoints will be slow: export WUXING_HOME=/a/folder/on/a/faster/disk" if slow else None
         yield Finding("disk write", f"{speed.disk_megabytes:,.0f} MB/s", None if slow else True, remedy)
+    if speed.disk_read_megabytes is not None and speed.sync_seconds is not None:
+        yield Finding("disk read", f"{speed.disk_read_megabytes:,.0f} MB/s", True)
+        slow = speed.sync_seconds > 0.1
+        remedy = "Signing waits for it: export WUXING_HOME=/a/folder/on/a/local/disk" if slow else None
+        yield Finding("disk sync", f"{1000 * speed.sync_seconds:,.1f} ms", None if slow else True, remedy)
+    if speed.all_reduce:
+        found = speed.all_reduce
+        rate, wait = found["gigabytes"], 1e6 * found["latency_seconds"]
+        said = f"{rate:,.2f} GB/s, {wait:,.0f} µs, {found['processes']} processes, {found['backend']}"
+        yield Finding("all-reduce", said, True)
+    else:
+        yield Finding("all-reduce", "not measured", None, "wuxing doctor --processes 2")
+    if speed.measured:
+        yield Finding("measured", f"{speed.measured}; again: wuxing doctor --again", True)
 
 
 def _probes(home: Path) -> Iterator[Finding]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
+import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wuxing.compute.device import cpu_flags, pick_device, pick_precision
 from wuxing.core.digest import digest_of
@@ -23,6 +25,7 @@ PROBE_SECONDS = 0.25
 SIDE = 1024
 COPY_BYTES = 128 * 2**20
 DISK_BYTES = 64 * 2**20
+SMALL_SYNCS = 5
 
 
 @dataclass(frozen=True)
@@ -37,18 +40,36 @@ class Speed:
     """Bytes read and written per second by a copy, in 1e9."""
     disk_megabytes: float | None
     """Bytes written and synced per second, in 1e6; None where nothing may be written."""
+    rates: dict[str, float] = field(default_factory=dict)
+    """Products by type, in 1e9 operations per second: fp32, bf16, fp16, int8; tf32 and fp8 on a GPU."""
+    disk_read_megabytes: float | None = None
+    """Bytes read per second, in 1e6, past the cache where the system lets one drop it."""
+    sync_seconds: float | None = None
+    """Until a small file is safely on the disk: what each signature and checkpoint waits for."""
+    all_reduce: dict[str, Any] = field(default_factory=dict)
+    """Between processes of this host: bytes, seconds, latency; empty until it is asked for (`--processes 2`)."""
+    measured: str = ""
+    """When."""
 
 
-def measured_speed(home: Path, place: Path | None) -> Speed:
+def path_of(home: Path) -> Path:
+    """Where this machine's figures are kept."""
+    directory = Path(os.environ.get("WUXING_CACHE") or home / "cache")
+    return directory / f"machine-{machine_digest()[:16]}.json"
+
+
+def measured_speed(home: Path, place: Path | None, again: bool = False) -> Speed:
     """From the cache, or measured now.  `place`: a writable directory on the disk in question.
 
     A busy machine looks slow, so what is measured on one is not remembered.
     """
-    directory = Path(os.environ.get("WUXING_CACHE") or home / "cache")
-    path = directory / f"machine-{machine_digest()[:16]}.json"
-    if path.is_file():
-        return Speed(**read_json(path))
+    path = path_of(home)
+    known = Speed(**read_json(path)) if path.is_file() else None
+    if known is not None and not again:
+        return known
     speed = measure_speed(place)
+    if known is not None:
+        speed = replace(speed, all_reduce=known.all_reduce)
     if place is not None and not is_busy():
         write_json(path, asdict(speed))
     return speed
@@ -56,9 +77,18 @@ def measured_speed(home: Path, place: Path | None) -> Speed:
 
 def remembered_speed(home: Path) -> Speed | None:
     """What was measured on this machine before; None when nothing was."""
-    directory = Path(os.environ.get("WUXING_CACHE") or home / "cache")
-    path = directory / f"machine-{machine_digest()[:16]}.json"
+    path = path_of(home)
     return Speed(**read_json(path)) if path.is_file() else None
+
+
+def with_all_reduce(home: Path, speed: Speed, processes: int) -> Speed:
+    """The figures with those of sums between so many processes, measured now and remembered with the others."""
+    from wuxing.compute.collective import measure_all_reduce
+
+    speed = replace(speed, all_reduce=measure_all_reduce(processes).to_json())
+    if path_of(home).is_file() and not is_busy():
+        write_json(path_of(home), asdict(speed))
+    return speed
 
 
 def is_busy() -> bool:
@@ -86,18 +116,76 @@ def measure_speed(place: Path | None) -> Speed:
     """Measure now, in about a second."""
     import torch
 
+    rates = gemm_rates()
+    bf16 = rates.get("bf16") if pick_precision(pick_device()) == torch.bfloat16 else None
+    disk, read, sync = disk_speeds(place) if place is not None else (None, None, None)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return Speed(rates["fp32"], bf16, memory_gigabytes(), disk, rates, read, sync, measured=now)
+
+
+def gemm_rates() -> dict[str, float]:
+    """Products by type: every one that this device multiplies at all."""
+    import torch
+
     device = pick_device()
-    bf16 = gemm_gflops(torch.bfloat16) if pick_precision(device) == torch.bfloat16 else None
-    disk = disk_megabytes(place) if place is not None else None
-    return Speed(gemm_gflops(torch.float32), bf16, memory_gigabytes(), disk)
+    rates = {"fp32": gemm_gflops(torch.float32), "bf16": gemm_gflops(torch.bfloat16, side=_trap_side(torch.bfloat16))}
+    rates["fp16"] = gemm_gflops(torch.float16, side=_trap_side(torch.float16))
+    rates |= {name: rate for name, product in _narrow(device).items() if (rate := product) is not None}
+    if device.type == "cuda":
+        before = torch.backends.cuda.matmul.allow_tf32
+        torch.backends.cuda.matmul.allow_tf32 = True
+        rates["tf32"] = gemm_gflops(torch.float32)
+        torch.backends.cuda.matmul.allow_tf32 = before
+    return {name: round(rate, 2) for name, rate in rates.items()}
 
 
-def gemm_gflops(dtype: torch.dtype) -> float:
+def _trap_side(dtype: torch.dtype) -> int | None:
+    """A small product where a type is not native to a CPU: it may be hundreds of times slower."""
+    import torch
+
+    if pick_device().type == "cuda":
+        return None
+    native = {torch.bfloat16: {"avx512_bf16", "amx_bf16", "bf16"}, torch.float16: {"avx512_fp16", "amx_fp16", "fphp"}}
+    return None if cpu_flags() & native[dtype] else 192
+
+
+def _narrow(device: torch.device) -> dict[str, float | None]:
+    """int8, and fp8 where there is hardware for it; None for what PyTorch does not multiply here."""
+    import torch
+
+    side = SIDE if device.type == "cpu" else 8 * SIDE
+    ones = torch.ones(side, side, dtype=torch.int8, device=device)
+    found: dict[str, float | None] = {"int8": _rate(side, lambda: torch._int_mm(ones, ones.t()))}
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 9):
+        eighth = torch.ones(side, side, device=device).to(torch.float8_e4m3fn)
+        scale = torch.ones((), device=device)
+        found["fp8"] = _rate(
+            side,
+            lambda: torch._scaled_mm(eighth, eighth.t(), scale_a=scale, scale_b=scale, out_dtype=torch.bfloat16),
+        )
+    return found
+
+
+def _rate(side: int, multiply: Callable[[], object]) -> float | None:
+    import torch
+
+    def once() -> None:
+        multiply()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+
+    try:
+        return 2 * side**3 / _best_seconds(once) / 1e9
+    except (RuntimeError, NotImplementedError):  # a type that this build does not multiply
+        return None
+
+
+def gemm_gflops(dtype: torch.dtype, side: int | None = None) -> float:
     """Rate of square matrix products on the best device."""
     import torch
 
     device = pick_device()
-    side = SIDE if device.type == "cpu" else 8 * SIDE
+    side = side or (SIDE if device.type == "cpu" else 8 * SIDE)
     a = torch.ones(side, side, dtype=dtype, device=device)
 
     def multiply() -> None:
@@ -124,8 +212,8 @@ def memory_gigabytes() -> float:
     return 2 * COPY_BYTES / _best_seconds(copy) / 1e9
 
 
-def disk_megabytes(place: Path) -> float:
-    """Rate of writing a file and waiting until the disk has it."""
+def disk_speeds(place: Path) -> tuple[float, float, float]:
+    """Megabytes written and synced per second, megabytes read per second, seconds until a small file is on the disk."""
     block = os.urandom(2**20)
     with tempfile.NamedTemporaryFile(dir=place, prefix=".wuxing-disk-") as file:
         start = time.perf_counter()
@@ -135,7 +223,22 @@ def disk_megabytes(place: Path) -> float:
             written += len(block)
         file.flush()
         os.fsync(file.fileno())
-        return written / (time.perf_counter() - start) / 1e6
+        write = written / (time.perf_counter() - start) / 1e6
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        file.seek(0)
+        start = time.perf_counter()
+        while file.read(2**20):
+            pass
+        read = written / (time.perf_counter() - start) / 1e6
+        waits = []
+        for _ in range(SMALL_SYNCS):
+            file.write(b"x" * 4096)
+            file.flush()
+            start = time.perf_counter()
+            os.fsync(file.fileno())
+            waits.append(time.perf_counter() - start)
+    return write, read, statistics.median(waits)
 
 
 def _best_seconds(work: Callable[[], None]) -> float:

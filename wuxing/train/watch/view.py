@@ -22,6 +22,8 @@ from wuxing.train.watch.adjust import ADJUSTED
 
 RECENT = 50
 """Steps that speed and time left are taken from."""
+WAITS, NEAR, SMALL_PIECE = 0.05, 0.5, 1024
+"""Shares of the time and of the products' rate, and positions, at which something is called the limit."""
 CURVES = ("loss", "learning_rate", "gradient_norm", "tokens_per_second", "memory_bytes", "reward")
 
 
@@ -44,6 +46,8 @@ class View:
     """Model FLOPs per second as a share of the measured rate of products; None where that is not known."""
     waited: float
     """Share of the time of recent steps that was spent waiting for batches."""
+    limit: str
+    """What holds it up most, in a line."""
     left: tuple[float, float] | None
     """Seconds to the end, least and most; None when it is over."""
     leaps: list[dict[str, Any]] = field(default_factory=list)
@@ -82,11 +86,31 @@ def view(directory: Path, name: str, gflops: float | None = None) -> View:
         tokens_per_second=speed,
         utilisation=speed * start.position_flops / (gflops * 1e9) if gflops and start.position_flops else None,
         waited=sum(line.get("loader_wait_seconds", 0.0) for line in recent) / max(1e-9, _seconds(recent)),
+        limit=limit_of(recent, start, speed * start.position_flops / (gflops * 1e9) if gflops else None),
         left=None if over or not recent else time_left([line["seconds"] for line in recent], planned - done),
         leaps=[{"step": line["step"], "records": line["spike"]} for line in steps if "spike" in line],
         adjustments=adjusted,
         curves={key: [(line["step"], float(line[key])) for line in steps if key in line] for key in CURVES},
     )
+
+
+def limit_of(recent: Sequence[Mapping[str, Any]], start: Start, share: float | None) -> str:
+    """Whether recent steps waited for data, were cut up for memory, or computed; and how near to the machine's rate."""
+    if not recent:
+        return ""
+    waited = sum(line.get("loader_wait_seconds", 0.0) for line in recent) / max(1e-9, _seconds(recent))
+    if waited > WAITS:
+        return f"the loader: {waited:.0%} of the time is spent waiting for batches; a faster disk or more cores help"
+    if start.recompute:
+        return "memory: blocks are computed again to fit, a third more arithmetic; smaller batch rows or cutting help"
+    tokens = float(recent[-1]["tokens"])
+    if 0 < start.piece_tokens < min(SMALL_PIECE, tokens):
+        return f"memory: pieces of {start.piece_tokens:,} positions, too small for the products to reach their rate"
+    if not share:
+        return "compute; its share of the machine's rate is not known: wuxing doctor"
+    if share >= NEAR:
+        return f"the products themselves: {share:.0%} of the measured rate"
+    return f"compute outside the products (attention, norms, traffic): they would reach {1 / share:,.1f} times as much"
 
 
 def _seconds(lines: Sequence[Mapping[str, Any]]) -> float:
