@@ -22,6 +22,8 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 LABELS = (
     "setting up",
     "resuming",
@@ -51,6 +53,17 @@ class Marks:
     def writing(self) -> bool:
         """Whether a checkpoint is being written beside."""
         return bool(self.memory[1])
+
+    @property
+    def hit(self) -> str:
+        """What it was doing when the kill came: a signal from outside, or its own hand."""
+        label, writing = (self.memory[2], self.memory[3]) if not self.text else (self.memory[0], self.memory[1])
+        return "writing a checkpoint" if writing else LABELS[label]
+
+    @property
+    def began(self) -> float:
+        """When training began: `time.monotonic()` at the first look for checkpoints."""
+        return float(np.frombuffer(self.memory[24:32], dtype=np.float64)[0])
 
     @property
     def steps(self) -> int:
@@ -124,7 +137,12 @@ def watch_phases() -> None:
         (Store, "sign", "signing"),
     ):
         labelled(owner, name, label)
-    write, step = Checkpoints._write, Trainer.step
+    write, step, resume = Checkpoints._write, Trainer.step, Run.resume
+
+    @wraps(resume)
+    def resuming(self: Any) -> Any:
+        marks.memory[24:32] = np.float64(time.monotonic()).tobytes()
+        return resume(self)
 
     @wraps(write)
     def writing(*arguments: Any, **settings: Any) -> Any:
@@ -142,6 +160,7 @@ def watch_phases() -> None:
 
     Checkpoints._write = writing  # type: ignore[method-assign]
     Trainer.step = counted  # type: ignore[method-assign]
+    Run.resume = resuming  # type: ignore[method-assign]
 
 
 def watch_files(home: Path, last: int) -> None:
@@ -199,6 +218,7 @@ def _lived(
     while True:
         if due():
             assert kill is not None
+            marks.memory[2:4] = marks.memory[0:2]
             chosen = {"all": children, "lead": children[:1], "other": children[1:]}[kill.whom]
             for child in chosen:
                 with suppress(ProcessLookupError):
