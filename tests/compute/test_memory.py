@@ -42,7 +42,7 @@ def test_planned_activations_are_those_that_are_kept(family: str, size: str, bf1
     config = resolve(Architecture(family=family, size=size), 2048)
     network, rows, length = Network(config), 8, 160
     kept = _kept_bytes(network, rows, length, documents, bf16)
-    width, kernels = (2, not isinstance(native.library(), str)) if bf16 else (4, False)
+    width, kernels = (2, not isinstance(native.kernels(), str)) if bf16 else (4, False)
     plan = plan_memory(config, count_parameters(config), rows * length, length, width, 8, documents, kernels)
     casts = 2 * (count_parameters(config) - 2048 * config["hidden_size"]) if bf16 else 0
     assert abs((plan.activations + casts) / kept - 1) < 0.05

@@ -21,7 +21,7 @@ BF16 = torch.bfloat16
 
 @pytest.fixture(autouse=True)
 def kernels() -> None:
-    assert not isinstance(native.library(), str), native.library()
+    assert not isinstance(native.kernels(), str), native.kernels()
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:

@@ -44,7 +44,7 @@ class Block(ctypes.Structure):
 
 
 @cache
-def library() -> ctypes.CDLL | str:
+def kernels() -> ctypes.CDLL | str:
     """The compiled kernels, or one line that says why there are none."""
     if os.environ.get("WUXING_NATIVE") == "0":
         return "WUXING_NATIVE=0 says so"
@@ -82,7 +82,7 @@ def _instructions() -> str:
 def ready(dtype: torch.dtype, device: torch.device) -> bool:
     """Whether the kernels take what is multiplied in `dtype` on this device, here and now."""
     plain = device.type == "cpu" and dtype == torch.bfloat16 and not torch.compiler.is_compiling()
-    return plain and not isinstance(library(), str)
+    return plain and not isinstance(kernels(), str)
 
 
 def state(device: torch.device) -> str:
@@ -92,7 +92,7 @@ def state(device: torch.device) -> str:
 
 def call(name: str, *arguments: Any) -> None:
     """One kernel; tensors are handed over by their address and must be contiguous."""
-    found = library()
+    found = kernels()
     assert isinstance(found, ctypes.CDLL)
     getattr(found, f"wuxing_{name}")(*[_address(a) if isinstance(a, Tensor) else a for a in arguments])
 

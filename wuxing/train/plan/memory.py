@@ -129,7 +129,7 @@ def plan_run(
         asked = ask(config, shape, max(1, piece // config.length_tokens), precision, device)
         if affordable(asked):
             return _measured_plan(asked, parameters, copies)
-    kernels = device == "cpu" and width == 2 and not isinstance(native.library(), str)
+    kernels = device == "cpu" and width == 2 and not isinstance(native.kernels(), str)
     plan = plan_memory(shape, parameters, piece, config.length_tokens, width, 0, config.rollout is None, kernels)
     if config.recompute:
         layers = int(shape["num_hidden_layers"])
