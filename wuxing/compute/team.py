@@ -269,6 +269,20 @@ def start_followers(processes: int, command: list[str], timeout_seconds: float =
     return team
 
 
+_by_itself = 0
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Within: this process counts as the only one, so that it can try something out while the others wait."""
+    global _by_itself
+    _by_itself += 1
+    try:
+        yield
+    finally:
+        _by_itself -= 1
+
+
 def rank() -> int:
     """This process's number; 0 when it works alone."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
@@ -276,7 +290,7 @@ def rank() -> int:
 
 def ranks() -> int:
     """How many processes work together."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() and not _by_itself else 1
 
 
 def summed(values: list[float]) -> list[float]:

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from wuxing.compute import team
 from wuxing.data.batch import Batch
 from wuxing.model.architecture import count_parameters
 from wuxing.model.network import Network
@@ -154,7 +155,7 @@ def probe(asked: Asked) -> Probed:
     depths = [layers] if layers <= 2 else [1, 2]
     few = _few_rows(asked)
     amounts = few if sum(few) < asked.rows and _flops(asked, [asked.rows]) > MOST_FLOPS else [asked.rows]
-    with torch.random.fork_rng(devices=[]):
+    with team.alone(), torch.random.fork_rng(devices=[]):
         found = [[_step(asked, depth, rows) for rows in amounts] for depth in depths]
 
     def whole(of: Callable[[_Step], int]) -> int:
