@@ -249,8 +249,8 @@ def our_bits(model: Path, path: Path, length: int) -> tuple[float, int]:
             assert tokenizer.decode(ids[1:]) == text
             for start in range(0, len(ids) - 1, length):
                 row = torch.tensor([ids[start : start + length + 1]])
-                logits = network(row[:, :-1])[0].double()
-                nats += torch.nn.functional.cross_entropy(logits, row[0, 1:], reduction="sum")
+                logits = network(row[:, :-1])[0].float()
+                nats += torch.nn.functional.cross_entropy(logits, row[0, 1:], reduction="none").double().sum()
     size = sum(len(text.encode()) for text in texts)
     return float(nats) / math.log(2) / size, sum(parameter.numel() for parameter in network.parameters())
 

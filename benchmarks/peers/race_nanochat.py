@@ -38,8 +38,8 @@ def main() -> None:
         tokens += len(ids) - 1
         for start in range(0, len(ids) - 1, length):
             row = torch.tensor([ids[start : start + length + 1]])
-            logits = model(row[:, :-1])[0].double()
-            nats += torch.nn.functional.cross_entropy(logits, row[0, 1:], reduction="sum")
+            logits = model(row[:, :-1])[0].float()
+            nats += torch.nn.functional.cross_entropy(logits, row[0, 1:], reduction="none").double().sum()
     batch = 16
     batches = tokenizing_distributed_data_loader_bos_bestfit(tokenizer, batch, length, split="val", device="cpu")
     its = evaluate_bpb(model, batches, max(1, tokens // (batch * length)), get_token_bytes())
