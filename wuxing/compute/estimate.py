@@ -226,11 +226,7 @@ def estimate_training(
     asked = planner or formula
     way, why = choose_way(asked, shape, mine, piece_tokens, length_tokens, machine.memory_bytes, count)
     work = plan_compute(shape, parameters, tokens, length_tokens, machine.bf16_gflops, 1.0)
-    steps = max(1, tokens // batch_tokens)
-    ring = 2 * (count - 1) / count * 4 * parameters  # bytes of a ring all-reduce of fp32 gradients, per device
-    if way.shards > 1:  # two gathers of bf16 weights a piece, one scatter of fp32 gradients
-        ring = (count - 1) / count * parameters * (2 * 2 * math.ceil(mine / way.piece_tokens) + 4)
-    exchange = steps * ring / (machine.link_gigabytes * 1e9) if count > 1 and machine.link_gigabytes else 0.0
+    exchange = max(1, tokens // batch_tokens) * _exchange_seconds(way, parameters, mine, machine, count)
     least, expected, most, basis = machine.shares(parameters, length_tokens)
     done = work.flops * (4 / 3 if way.recompute else 1) / count / (machine.bf16_gflops * 1e9)
     seconds = (done / most, done / least + exchange)
@@ -263,6 +259,16 @@ def estimate_training(
         optimal={"parameters": best, "tokens": data},
     )
     return found if found.fits else _refused(found, asked, shape, length_tokens)
+
+
+def _exchange_seconds(way: Way, parameters: int, positions: int, machine: Machine, count: int) -> float:
+    """What one step sends between `count` devices, each of which takes `positions` of it."""
+    if count == 1 or not machine.link_gigabytes:
+        return 0.0
+    ring = 2 * (count - 1) / count * 4 * parameters  # bytes of a ring all-reduce of fp32 gradients, per device
+    if way.shards > 1:  # two gathers of bf16 weights a piece, one scatter of fp32 gradients
+        ring = (count - 1) / count * parameters * (2 * 2 * math.ceil(positions / way.piece_tokens) + 4)
+    return ring / (machine.link_gigabytes * 1e9)
 
 
 def _enough(plan: MemoryPlan, shape: Mapping[str, Any], free: int) -> int:

@@ -135,12 +135,16 @@ def estimate_step(
         return found
     tried = config.model_copy(update={"piece_tokens": found.piece_tokens, "recompute": found.recompute})
     seconds = measure_seconds(tried, shape, positions, precision, device)
-    if seconds is None:
-        return found
-    if tokens is None and config.budget.minutes is not None:  # as many steps as go into the time
-        share = config.budget.minutes * 60 / seconds
-        found = replace(found, tokens=round(positions * share), flops=found.flops * share)
-        seconds = config.budget.minutes * 60
+    minutes = config.budget.minutes if tokens is None else None
+    return found if seconds is None else _timed(found, seconds, minutes)
+
+
+def _timed(found: Estimate, seconds: float, minutes: float | None) -> Estimate:
+    """With the time of a trial; of a budget in minutes as many steps as go into it."""
+    if minutes is not None:
+        share = minutes * 60 / seconds
+        found = replace(found, tokens=round(found.tokens * share), flops=found.flops * share)
+        seconds = minutes * 60
     return found.timed(seconds, TIMED_ERROR, "a trial of real steps here")
 
 
