@@ -20,7 +20,7 @@ from wuxing.core.error import Interrupted, UsageError, WuxingError
 from wuxing.core.file import read_json
 from wuxing.core.record import Record
 from wuxing.core.splits import read_records, write_records
-from wuxing.data.labelled import labelled
+from wuxing.data.labelled import labelled, labels_of
 from wuxing.data.tokens import open_tokens
 from wuxing.data.tokens_kind import TokensKind
 from wuxing.model.classifier import load_classifier
@@ -42,7 +42,7 @@ def records(seed: int, count: int) -> list[Record]:
         kind = random.choice(["water", "water", "land", "sky"])
         words = [f"The {random.choice(PLACES[kind])} is {random.choice(['old', 'near', 'quiet'])}."]
         words += ["It was named after the king."] * (30 if number == 5 else random.choice([0, 1, 2]))
-        made.append(Record(f"{seed}-{number}", "places", text=" ".join(words), meta={"kind": kind, "number": number}))
+        made.append(Record(f"{seed}-{number}", "places", text=" ".join(words), meta={"kind": kind}, label=kind[0]))
     return made
 
 
@@ -184,6 +184,12 @@ def test_it_goes_on_from_a_language_model_and_from_itself(
         assert torch.equal(one, other)
     again = make_in(tmp_path / "b", ModelKind(), plain, parents | {"start_from": classifier}, Context(home=tmp_path))
     torch.testing.assert_close(load_classifier(again.path).score.weight, load_classifier(classifier.path).score.weight)
+
+
+def test_the_records_own_label_or_a_field_of_their_meta(places: dict[str, Artifact]) -> None:
+    data, corpus = open_tokens(places["data.places"].path, "train"), places["labels.places"].path
+    own, kind = (labels_of(corpus, "train", data, field) for field in ("label", "kind"))
+    assert own == [word[0] for word in kind] and set(kind) == set(PLACES)
 
 
 def test_mistakes_are_named(classifier: Artifact, places: dict[str, Artifact], base: Artifact, tmp_path: Path) -> None:

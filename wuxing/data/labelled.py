@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,16 +91,19 @@ class Labelled:
 
 
 def labels_of(corpus: Path, split: str, data: TokenSet, field: str) -> list[str]:
-    """The label of each document, from its record's meta.  Raises WuxingError where one has none."""
+    """The label of each document: its record's own, or a field of its meta.  Raises WuxingError where one has none."""
     from wuxing.core.splits import read_records
 
-    found = {record.id: record.meta.get(field) for record in read_records(corpus, split)}
+    found: dict[str, Any] = {}
+    for record in read_records(corpus, split):
+        own = record.label if field == "label" else None
+        found[record.id] = record.meta.get(field) if own is None else own
     labels = [found.get(name) for name in data.names]
     missing = [name for name, label in zip(data.names, labels, strict=True) if not isinstance(label, str | int)]
     if missing:
         raise WuxingError(
-            f'{len(missing)} of {len(labels)} records of {corpus.parent.name} ({split}) have no class "{field}" in '
-            f"their meta, such as {missing[0]}",
+            f'{len(missing)} of {len(labels)} records of {corpus.parent.name} ({split}) have no class "{field}", '
+            f"such as {missing[0]}",
             "Name the field in objective: {classify: {label: ...}}; a source keeps it by fields",
         )
     return [str(label) for label in labels]

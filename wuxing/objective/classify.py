@@ -25,7 +25,7 @@ class Classify(Config):
     """One class for each document of a corpus."""
 
     label: str = "label"
-    """The field of the records' meta that holds the class: a word or a whole number."""
+    """What holds the class, a word or a whole number: the records' own `label`, or a field of their meta."""
     class_weights: Literal["none", "balanced"] | dict[str, float] = "none"
     """What a document of each class counts: `balanced` gives every class the same weight in all, or a number by
     class, 1 unless named."""
