@@ -222,9 +222,9 @@ def test_a_checkpoint_that_differs_fails_the_evidence(
 ) -> None:
     write = Checkpoints._write
 
-    def wrong(self: Checkpoints, step: int, tensors: Any, state: dict[str, Any]) -> None:
+    def wrong(self: Checkpoints, step: int, tensors: Any, state: dict[str, Any], best: bool = False) -> None:
         tensors["model"]["model.norm.weight"] += 1e-6
-        write(self, step, tensors, state)
+        write(self, step, tensors, state, best)
 
     monkeypatch.setattr(Checkpoints, "_write", wrong)
     made = train_base(tmp_path / "base", world, budget={"steps": 2})
@@ -273,7 +273,7 @@ def test_a_checkpoint_of_other_data_is_refused(
         ({"task": "arithmetic"}, ["data and task contradict"]),
         ({"objective": "grpo", "data": None, "batch_tokens": None}, ["grpo needs task"]),
         ({"rollout": {"prompts": 1, "group": 2, "reply_tokens": 3}}, ["rollout and objective next_token contradict"]),
-        ({"objective": {"next_token": {}, "grpo": {}}}, ["one of next_token or grpo"]),
+        ({"objective": {"next_token": {}, "grpo": {}}}, ["one of next_token, grpo or classify"]),
         ({"objective": {"next_tokn": {}}}, ["next_tokn"]),
         ({"budget": {"steps": 3, "minutes": 1}}, ["steps and minutes given"]),
         ({"budget": {}}, ["none given"]),

@@ -7,6 +7,7 @@ import os
 import struct
 import subprocess
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -65,6 +66,8 @@ def wandb_records(content: bytes) -> Iterator[bytes]:
             continue
         _, size, kind = struct.unpack("<IHB", content[place : place + 7])
         held += content[place + 7 : place + 7 + size]
+        if len(content) < place + 7 + size:
+            return  # still being written
         place += 7 + size
         if kind in (1, 4):  # whole, or the last piece
             yield held
@@ -77,9 +80,14 @@ def figures_in_wandb(place: Path) -> Figures:
 
     found: Figures = defaultdict(list)
     for path in sorted(place.rglob("run-*.wandb")):
-        for raw in wandb_records(path.read_bytes()):
-            record = wandb_internal_pb2.Record()
-            record.ParseFromString(raw)
+        ended = time.monotonic() + 30  # its own process may still be writing when `finish` returns
+        while True:
+            records = [wandb_internal_pb2.Record.FromString(raw) for raw in wandb_records(path.read_bytes())]
+            if any(record.WhichOneof("record_type") == "exit" for record in records):
+                break
+            assert time.monotonic() < ended, "the file has no end"
+            time.sleep(0.05)
+        for record in records:
             if record.WhichOneof("record_type") != "history":
                 continue
             items = {item.nested_key[0] if item.nested_key else item.key: item for item in record.history.item}
