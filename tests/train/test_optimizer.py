@@ -8,8 +8,8 @@ import torch
 from wuxing.core.error import WuxingError
 from wuxing.model.architecture import Architecture, resolve
 from wuxing.model.network import Network
-from wuxing.train.update import optimizer as module
 from wuxing.train.config import OptimizerConfig
+from wuxing.train.update import optimizer as module
 from wuxing.train.update.optimizer import (
     NEWTON_SCHULZ,
     NEWTON_SCHULZ_STEPS,

@@ -51,7 +51,7 @@ def test_any_figure_can_be_the_one_that_counts(base: Artifact, world: dict[str, 
     made = trained(tmp_path / "m", world, validation=validation, keep="best", stop={"target": at_8 + 1e-5})
     training = read_json(made.path / "training.json")
     assert training["ended"].startswith("the target") and training["steps"] == training["kept_step"] == 8
-    assert "bits_per_byte/dialogues" in made.evidence.get("held_out_improved").note
+    assert made.evidence.value("held_out_improved") == training["validation"][1]["bits_per_byte/dialogues"]
     backwards = {**ASKED, "metric": "accuracy/arithmetic"}
     stopped = trained(tmp_path / "n", world, validation=backwards, stop={"target": 0.0})
     assert read_json(stopped.path / "training.json")["steps"] == 0  # 0.0 and more is reached at once
