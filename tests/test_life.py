@@ -20,7 +20,7 @@ from openai import OpenAI
 ROOT = Path(__file__).parent.parent
 RECIPE = ROOT / "recipes" / "first-model.yaml"
 SMALL = {
-    "base.architecture.size": "1m",
+    "base.architecture": "{size: 1m}",
     "base.budget": "{steps: 24}",
     "chat.budget": "{steps: 12}",
     "solver.budget": "{steps: 2}",
