@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +15,7 @@ from test_model_kind import stopped_after
 from wuxing.compute.team import start_followers
 from wuxing.core.artifact import Artifact
 from wuxing.core.context import Context
-from wuxing.core.error import Interrupted, WuxingError
+from wuxing.core.error import Interrupted
 from wuxing.core.file import read_json, read_lines
 from wuxing.train.model_kind import ModelKind
 
@@ -95,25 +92,3 @@ def test_replies_of_two_processes_are_judged_together(
     ours, other = (read_json(path / "training.json") for path in (made.path, alone.path))
     assert ours["plan"] == other["plan"] and ours["steps"] == other["steps"] == solver_config()["budget"]["steps"]
     assert made.evidence.value("sampler_matches") is not None
-
-
-def test_a_killed_process_is_named_and_the_run_goes_on(
-    world: dict[str, Artifact], base: Artifact, tmp_path: Path
-) -> None:
-    directory = tmp_path / "base"
-    with several(Context(home=tmp_path), 2) as context:
-
-        def kill() -> None:
-            while not (directory / "log.jsonl").exists() or len(samples(directory)) < 5:
-                time.sleep(0.01)
-            context.team.followers[0].send_signal(signal.SIGKILL)
-
-        thread = threading.Thread(target=kill)
-        thread.start()
-        place = r"rank 1 \(.*, process \d+\) is gone or cannot be reached"
-        with pytest.raises(WuxingError, match=place):
-            make_in(directory, ModelKind(), base_config(save_every_seconds=0.01), base_parents(world), context)
-        thread.join()
-    with several(Context(home=tmp_path), 2) as context:
-        made = make_in(directory, ModelKind(), base_config(save_every_seconds=0.01), base_parents(world), context)
-    assert made.record["failures"] == [] and difference(made.path, base.path) < TOLERANCE

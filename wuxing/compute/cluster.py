@@ -43,7 +43,8 @@ def connected() -> Any:
         except (ConnectionError, RuntimeError) as error:
             said = " ".join(str(error).split())[:300]
             raise WuxingError(
-                f"no Ray cluster answers at {where or 'this machine'} ({said})", "Start one: ray start --head"
+                f"no Ray cluster answers at {where or 'this machine'} ({said})",
+                "Start one: ray start --head; where it asks for a token, set RAY_AUTH_MODE=token",
             ) from error
     return ray
 

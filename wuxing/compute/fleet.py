@@ -170,7 +170,7 @@ class Attempt:
 
     def _ended_by_lead(self, error: WuxingError | OSError | MemoryError) -> Ending:
         if isinstance(error, LostError):
-            return Ending(lost=error.what.removeprefix("training stopped: "))
+            return Ending(lost=self._with_place(error.what.removeprefix("training stopped: ")))
         if type(error).__name__ == "Interrupted" and not self.asked_to_stop():
             return Ending(lost="a process was asked to stop from outside (SIGTERM): it has saved")
         return Ending(error=error)
@@ -188,8 +188,13 @@ class Attempt:
             for line in reversed(self._tails[rank].splitlines()):
                 if line.startswith("wuxing: "):
                     said = line.removeprefix(f"wuxing: rank {rank}: ").removeprefix("training stopped: ")
-                    return Ending(lost=said.split(". ")[0])
+                    return Ending(lost=self._with_place(said.split(". ")[0]))
         return Ending(lost="a process that has not said why it ended")
+
+    def _with_place(self, said: str) -> str:
+        """A lead that has fallen silent is known to the others by its address only."""
+        lead = self.places[0]
+        return said.replace(f"rank 0 ({lead.address})", f"rank 0 ({lead.name}, process {self.pids[0]})")
 
     def _named(self, killed: Mapping[int, int]) -> str:
         """Those who were lost, rather than those who fell over them."""
