@@ -28,6 +28,8 @@ from wuxing.train.update.dropout import Dropout
 from wuxing.train.update.optimizer import Optimizer
 from wuxing.train.update.schedule import Schedule
 
+TRIES = 3
+"""The profiler was seen to end a step without a single block, late in a long process."""
 MOST_FLOPS = 3e12
 """Of both steps: some six seconds of two cores.  Larger networks are planned by formula."""
 SLICE = 1 << 21
@@ -218,15 +220,19 @@ def _watch(trainer: Trainer, step: _Step) -> None:
     trainer.objective = Marked()
     trainer.optimizer.penalise = marked  # type: ignore[method-assign]
     there = [parameter.grad for parameter in trainer.optimizer.named.values()]  # or it warns of blocks it never saw
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        trainer.step()
-    del there
     events: list[tuple[int, str, int]] = []
-    for event in profiler.profiler.kineto_results.events():
-        if event.name() == "[memory]" and "CPU" in str(event.device_type()):
-            events.append((event.start_ns(), "", int(event.nbytes())))
-        elif event.name().startswith(MARK):
-            events.append((event.start_ns(), event.name().removeprefix(MARK), 0))
+    for _ in range(TRIES):
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+            trainer.step()
+        events = []
+        for event in profiler.profiler.kineto_results.events():
+            if event.name() == "[memory]" and "CPU" in str(event.device_type()):
+                events.append((event.start_ns(), "", int(event.nbytes())))
+            elif event.name().startswith(MARK):
+                events.append((event.start_ns(), event.name().removeprefix(MARK), 0))
+        if any(size for _, _, size in events):
+            break
+    del there
     part = "forward"
     for _, name, size in sorted(events, key=lambda one: one[0]):
         part = name or part
