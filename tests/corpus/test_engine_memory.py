@@ -74,7 +74,7 @@ def test_partitions_give_back_what_was_put_in(tmp_path: Path, records: int, monk
 
 MAPPED = """
 import ctypes
-from wuxing.corpus.engine.worker import giving_memory_back
+from wuxing.core.memory import giving_memory_back
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
 class Info(ctypes.Structure):  # struct mallinfo2: hblks counts the blocks that were mapped for themselves

@@ -284,6 +284,7 @@ import sys, threading, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import test_tokens_shards as t
+t.tokens_kind.SHARD_BYTES = 8 << 20
 most = 0
 def watch():
     global most

@@ -65,7 +65,7 @@ class CorpusKind(StepKind[CorpusConfig]):
 
     def make(self, config: CorpusConfig, parents: Mapping[str, Artifact], draft: Draft, context: Context) -> None:
         """Clean shard by shard, where no kept shard stands already; then drop duplicates and write the splits."""
-        from wuxing.corpus.engine.worker import giving_memory_back
+        from wuxing.core.memory import giving_memory_back
 
         with giving_memory_back():
             self._make(config, parents, draft, context)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wuxing.core.artifact import Artifact
 from wuxing.core.context import Context
-from wuxing.core.error import RefusedError, WuxingError
+from wuxing.core.error import RefusedError
 from wuxing.core.file import write_json
 from wuxing.core.record import Fates
 from wuxing.core.step import Draft, Parent, StepConfig, StepKind
@@ -17,7 +16,6 @@ from wuxing.core.step import Draft, Parent, StepConfig, StepKind
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from wuxing.data.earlier import Earlier
     from wuxing.data.shard import Task
     from wuxing.text.tokenizer import Tokenizer
 
@@ -125,77 +123,32 @@ def _earlier(draft: Draft, tokenizer: Tokenizer, context: Context) -> Path | Non
     return newest_usable(versions, tokenizer.digest, tokenizer.template_digest)
 
 
-_worker: tuple[Tokenizer, Earlier | None] | None = None
+class _Encode:
+    """What makes a shard, with what all shards need; memory that one took is given back before the next."""
 
+    def __init__(self, tokenizer: Path, earlier: Path | None):
+        from wuxing.data.earlier import Earlier
+        from wuxing.text.tokenizer import Tokenizer
 
-def _start(tokenizer: Path, earlier: Path | None, parent: int | None) -> None:
-    """Load what a worker needs for all its shards."""
-    import signal
-    import threading
+        self._tokenizer, self._earlier = Tokenizer.load(tokenizer), Earlier(earlier) if earlier else None
 
-    from wuxing.data.earlier import Earlier
-    from wuxing.text.tokenizer import Tokenizer
+    def __call__(self, task: Task) -> dict[str, Any]:
+        from wuxing.core.memory import giving_memory_back
+        from wuxing.data.shard import make_shard
 
-    global _worker
-    _worker = Tokenizer.load(tokenizer), Earlier(earlier) if earlier else None
-    if parent is not None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
-
-
-def _leave_with(parent: int) -> None:
-    """End this worker when its parent is gone: a killed parent cannot say good-bye."""
-    import time
-
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
-
-
-def _work(task: Task) -> dict[str, Any]:
-    from wuxing.data.shard import make_shard
-
-    assert _worker is not None
-    return make_shard(task, *_worker)
+        with giving_memory_back():
+            return make_shard(task, self._tokenizer, self._earlier)
 
 
 def _notes(tasks: list[Task], tokenizer: Path, earlier: Path | None, context: Context) -> Iterator[dict[str, Any]]:
     """The shards' notes in order; made in this process when they are few, else in a pool."""
-    global _worker
-    large = [task for task in tasks if task.groups[1] > task.groups[0]]
-    workers = min(context.workers, len(large))
-    if workers <= 1 or len(large) < FEWEST_POOLED:
-        _start(tokenizer, earlier, None)
-        try:
-            for task in tasks:
-                yield _work(task)
-                context.stop.leave("finished shards are kept")
-        finally:
-            _worker = None
-        return
-    yield from _pooled(tasks, workers, (tokenizer, earlier, os.getpid()), context)
+    from wuxing.core.pool import ordered_map
 
-
-def _pooled(
-    tasks: list[Task], workers: int, start: tuple[Path, Path | None, int], context: Context
-) -> Iterator[dict[str, Any]]:
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor
-    from concurrent.futures.process import BrokenProcessPool
-
-    spawn = multiprocessing.get_context("spawn")  # forking a process that holds threads of torch or Arrow can hang
-    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_start, initargs=start) as pool:
-        futures = [pool.submit(_work, task) for task in tasks]
-        try:
-            for future in futures:
-                yield future.result()
-                context.stop.leave("finished shards are kept")
-        except BrokenProcessPool as error:
-            raise WuxingError(
-                "an encoding process was killed; memory may have run out", "Run it again: finished shards are kept"
-            ) from error
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    large = sum(task.groups[1] > task.groups[0] for task in tasks)
+    workers = min(context.workers, large) if large >= FEWEST_POOLED else 1
+    for note in ordered_map(_Encode, (tokenizer, earlier), tasks, workers):
+        yield note
+        context.stop.leave("finished shards are kept")
 
 
 def _counts(notes: list[dict[str, Any]]) -> dict[str, Any]:

@@ -19,10 +19,11 @@ from pathlib import Path
 
 from wuxing.core.context import Context
 from wuxing.core.error import WuxingError
+from wuxing.core.memory import give_memory_back
 from wuxing.corpus.config import CorpusConfig
 from wuxing.corpus.engine.cache import ShardCache
 from wuxing.corpus.engine.shard import ShardFile
-from wuxing.corpus.engine.worker import Task, Worker, give_memory_back
+from wuxing.corpus.engine.worker import Task, Worker
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,12 +28,6 @@ if TYPE_CHECKING:
 
 NEVER = -2
 """The step of a row that never was a record."""
-_MMAP_THRESHOLD = -3
-"""`M_MMAP_THRESHOLD` of malloc.h."""
-_TRIM_THRESHOLD = -1
-"""`M_TRIM_THRESHOLD` of malloc.h."""
-LARGEST_KEPT_BYTES = 32 << 20
-"""`DEFAULT_MMAP_THRESHOLD_MAX` of glibc on 64 bits."""
 PASSING = ("broken_file", "unreachable")
 """Reasons that another attempt may not meet: a shard with one of them is not used again."""
 
@@ -66,43 +58,6 @@ def state_of(blob: Any) -> str | None:
     except OSError:
         return "gone"
     return f"{state.st_size}|{state.st_mtime_ns}|{state.st_ctime_ns}|{state.st_ino}"
-
-
-def give_memory_back() -> None:
-    """Let Arrow and NumPy give large blocks back when they are freed: a third less memory, which no longer creeps up.
-
-    Arrow's own allocator keeps what it had; glibc's learns to keep ever larger blocks, unless its bound is set.
-    """
-    import ctypes
-
-    import pyarrow as pa
-
-    pa.set_memory_pool(pa.system_memory_pool())
-    bound = getattr(ctypes.CDLL(None), "mallopt", None)
-    if bound is not None:
-        bound(_MMAP_THRESHOLD, 1 << 20)
-
-
-@contextmanager
-def giving_memory_back() -> Iterator[None]:
-    """`give_memory_back` for a while: training in this process would run at half its speed with fresh pages each step.
-
-    Afterwards glibc keeps blocks up to its own highest bound, which it would have learnt by itself.
-    """
-    import ctypes
-
-    import pyarrow as pa
-
-    before = pa.default_memory_pool()
-    give_memory_back()
-    try:
-        yield
-    finally:
-        pa.set_memory_pool(before)
-        bound = getattr(ctypes.CDLL(None), "mallopt", None)
-        if bound is not None:
-            bound(_MMAP_THRESHOLD, LARGEST_KEPT_BYTES)
-            bound(_TRIM_THRESHOLD, 2 * LARGEST_KEPT_BYTES)
 
 
 @dataclass
