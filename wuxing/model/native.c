@@ -356,8 +356,13 @@ void wuxing_cross_entropy(bf16 *logits, const i64 *labels, double *nats, double 
     }
 }
 
-/* sum += part */
-void wuxing_add(float *sum, const bf16 *part, i64 count, int threads) {
+/* sum += part, or sum = part where it is the first. */
+void wuxing_add(float *sum, const bf16 *part, i64 count, int is_first, int threads) {
+    if (is_first) {
+#pragma omp parallel for simd schedule(static) num_threads(threads)
+        for (i64 i = 0; i < count; i++) sum[i] = up(part[i]);
+        return;
+    }
 #pragma omp parallel for simd schedule(static) num_threads(threads)
     for (i64 i = 0; i < count; i++) sum[i] += up(part[i]);
 }

@@ -64,7 +64,7 @@ def kernels() -> ctypes.CDLL | str:
         "gated_forward": [p, p, n, n, i],
         "gated_backward": [p, p, p, n, n, i],
         "cross_entropy": [p, p, p, p, p, n, n, f, f, i, i],
-        "add": [p, p, n, i],
+        "add": [p, p, n, i, i],
     }
     for name, types in arguments.items():
         function = getattr(found, f"wuxing_{name}")

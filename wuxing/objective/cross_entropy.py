@@ -102,7 +102,8 @@ class _NatsSum(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_loss: Tensor, *unused: Tensor) -> tuple[Tensor | None, ...]:
         grad_hidden, grad_head = ctx.saved_tensors
-        return grad_hidden * grad_loss, (grad_head * grad_loss).to(ctx.head_dtype), None, None, None, None
+        # In place: the gradient of a table of 32,768 rows fills a cache many times over.  A second pass is refused.
+        return grad_hidden.mul_(grad_loss), grad_head.mul_(grad_loss).to(ctx.head_dtype), None, None, None, None
 
 
 def _native(
@@ -111,7 +112,8 @@ def _native(
     """The same in bf16 on a CPU: logits are written once, read from the cache, and become their own gradients."""
     head, threads = head_VD.bfloat16(), torch.get_num_threads()
     grad_hidden = torch.empty_like(hidden_ND) if wanted else None
-    grad_head = torch.zeros(head_VD.shape, dtype=torch.float32) if wanted else None
+    grad_head = torch.empty(head_VD.shape, dtype=torch.float32) if wanted else None
+    part = torch.empty_like(head) if wanted else None
     nats, loss = (torch.empty(len(labels_N), dtype=torch.float64) for _ in range(2))
     correct = torch.empty(len(labels_N), dtype=torch.uint8)
     labels_N = labels_N.contiguous()
@@ -128,7 +130,10 @@ def _native(
         if grad_hidden is not None and grad_head is not None:
             logits[len(labels) :].zero_()
             grad_hidden[place] = (logits @ head)[: len(labels)]
-            native.call("add", grad_head, logits.T @ hidden, grad_head.numel(), threads)
+            torch.mm(logits.T, hidden, out=part)
+            native.call("add", grad_head, part, grad_head.numel(), start == 0, threads)
+    if grad_head is not None and not len(labels_N):
+        grad_head.zero_()
     ctx.save_for_backward(grad_hidden, grad_head)
     ctx.head_dtype = head_VD.dtype
     sums = loss.sum().float(), nats.sum().float(), correct.sum()
