@@ -96,17 +96,20 @@ def documents(rows: int, tokens: int, padding: int = 0) -> Tensor:
 
 @pytest.mark.parametrize(("tokens", "padding"), [(1, 0), (77, 5), (300, 0), (530, 30)])
 @pytest.mark.parametrize(("heads", "kv_heads"), [(4, 2), (3, 1), (2, 2)])
-def test_attention_over_spans_equals_a_dense_mask(tokens: int, padding: int, heads: int, kv_heads: int) -> None:
+@pytest.mark.parametrize("causal", [True, False])
+def test_attention_over_spans_equals_a_dense_mask(
+    tokens: int, padding: int, heads: int, kv_heads: int, causal: bool
+) -> None:
     rows, channels, numbers = 3, 16, documents(3, tokens, padding)
     sides = [draw(rows, n, tokens, channels, seed=n) for n in (heads, kv_heads, kv_heads)]
     sides = [sides[0].mul(channels**-0.5).bfloat16().float(), *sides[1:]]
     plain = [side.clone().requires_grad_() for side in sides]
-    mask = document_mask(numbers, torch.float32)
-    expected = attend(plain[0] * channels**0.5, plain[1], plain[2], mask)
+    mask = document_mask(numbers, torch.float32, causal)
+    expected = attend(plain[0] * channels**0.5, plain[1], plain[2], mask, causal)
     group = heads // kv_heads
     q = sides[0].view(rows, kv_heads, group, tokens, channels).transpose(2, 3).contiguous()
     ours = [side.bfloat16().requires_grad_() for side in (q, *sides[1:])]
-    seen = span.spans(numbers, rows, tokens, heads)
+    seen = span.spans(numbers, rows, tokens, heads, causal)
     assert seen is not None
     out = span.within(ours[0], ours[1], ours[2], seen)
     assert near(out, expected.transpose(1, 2).reshape(rows, tokens, -1), 0.01)
@@ -183,12 +186,13 @@ def test_recomputed_blocks_give_the_same_bits_and_twice_too(precision: torch.dty
     assert all(torch.equal(a, b) for a, b in zip(kept, gradients(network, precision), strict=True))
 
 
-def test_flex_attention_sees_what_the_dense_mask_sees() -> None:
+@pytest.mark.parametrize("causal", [True, False])
+def test_flex_attention_sees_what_the_dense_mask_sees(causal: bool) -> None:
     numbers = documents(2, 256, 20)
     q, k, v = (draw(2, heads, 256, 16, seed=heads) for heads in (4, 2, 2))
     with torch.no_grad():
-        found = flex.flex(q, k, v, flex.document_blocks(numbers))
-        assert near(found, attend(q, k, v, document_mask(numbers, torch.float32)), 1e-5)
+        found = flex.flex(q, k, v, flex.document_blocks(numbers, causal))
+        assert near(found, attend(q, k, v, document_mask(numbers, torch.float32, causal), causal), 1e-5)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from wuxing.core.recipe import Recipe
     from wuxing.core.store import Store
 
-LOWER_IS_BETTER = ("bits_per_byte", "nats")
+LOWER_IS_BETTER = ("bits_per_byte", "masked_bits_per_byte", "nats")
 
 
 @dataclass

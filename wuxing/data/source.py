@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -42,6 +42,8 @@ class PackedSource:
     """Smaller steps, or shorter rows, on the way to `step_rows` whole ones; empty: all steps are equal."""
     ladders: Mapping[str, Ladder] = field(default_factory=dict)
     """Data sets that begin with a curriculum."""
+    change: Callable[[Batch], Batch] | None = None
+    """What becomes of a batch before it is cut: a mask.  It may depend on the rows and their places in the plan."""
     ahead: int = 0
     """Steps whose batches a thread makes while the network is busy with those before."""
     pin: bool = False
@@ -153,7 +155,8 @@ class PackedSource:
         places = [self.plan[sample_id] for sample_id in sample_ids]
         names = {place.data for place in places}
         found = [self.packings[place.data][place.row] for place in places]
-        return make_batch(found, sample_ids, names.pop() if len(names) == 1 else "mixture")
+        batch = make_batch(found, sample_ids, names.pop() if len(names) == 1 else "mixture")
+        return batch if self.change is None else self.change(batch)
 
     def state_dict(self) -> dict[str, Any]:
         events = [[event.start, dict(event.weights)] for event in self.events]

@@ -163,7 +163,7 @@ def _needed(half: float, n: float) -> int:
 
 def lower_is_better(metric: str) -> bool:
     """Bits and losses should fall, everything else rise."""
-    return metric.startswith(("bits_per_byte", "loss"))
+    return metric.startswith(("bits_per_byte", "masked_bits_per_byte", "calibration_error", "loss"))
 
 
 def best_model(facts: Facts, metric: str) -> ModelFacts | None:

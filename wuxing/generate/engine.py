@@ -105,6 +105,8 @@ class Engine:
         """`max_rows` requests run at once, each of at most `max_tokens` tokens with its prompt (the network's
         positions unless given).  `precision`: `bf16` (log-probs to about 0.03), `fp32` (to 1e-5), or `auto`: bf16
         where the device has it natively."""
+        if not network.causal:
+            raise UsageError("an encoder sees both ways and writes no text", "Name a model of objective next_token")
         if precision != "auto" and precision not in _PRECISIONS:
             raise UsageError(f'precision "{precision}" is unknown', nearest(precision, [*_PRECISIONS, "auto"]))
         if max_tokens and max_tokens > network.max_positions:

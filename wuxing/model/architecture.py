@@ -33,6 +33,9 @@ class Architecture(Config):
     """Use one table for the input and the output: saves vocabulary × width parameters; pays below about 1b."""
     rope_theta: float = 10_000.0
     """Base of the rotary embedding; larger for longer sequences (1e6 at 32k tokens)."""
+    attention: Literal["causal", "bidirectional"] | None = None
+    """What a token sees of its document: what stands before it, or all of it.  Left out: all for the objective
+    `masked`, what stands before for any other.  A classifier may have either; whatever writes text is causal."""
     width: int | None = None
     """Override of the law: size of the residual stream, a multiple of 32."""
     layers: int | None = None
@@ -96,6 +99,7 @@ def resolve(
         "eos_token_id": ends if len(ends) > 1 else (ends[0] if ends else None),
         "pad_token_id": end_of_text_id,
         **({"mlp_bias": False} if architecture.family == "llama" else {"use_sliding_window": False}),
+        **({"is_causal": False, "use_cache": False} if architecture.attention == "bidirectional" else {}),
     }
 
 
@@ -118,12 +122,13 @@ def describe(config: dict[str, Any]) -> str:
     """One line for people: what the law derived."""
     tied = "tied" if config["tie_word_embeddings"] else "separate"
     table = config["vocab_size"] * config["hidden_size"] * (1 if config["tie_word_embeddings"] else 2)
+    attention = "" if config.get("is_causal", True) else ", sees both ways"
     return (
         f"{config['model_type']}, {count_parameters(config):,} parameters ({table:,} of them {tied} embeddings): "
         f"width {config['hidden_size']}, {config['num_hidden_layers']} layers, "
         f"{config['num_attention_heads']} heads of {config['head_dim']} "
         f"({config['num_key_value_heads']} for keys and values), feed-forward {config['intermediate_size']}, "
-        f"{config['max_position_embeddings']} positions, vocabulary {config['vocab_size']:,}"
+        f"{config['max_position_embeddings']} positions, vocabulary {config['vocab_size']:,}{attention}"
     )
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wuxing.model.files import is_classifier, load_network
+from wuxing.model.encoder import Encoder
+from wuxing.model.files import load_network, role_of
 from wuxing.model.network import Network
 
 SUFFIX = "ForSequenceClassification"
@@ -17,6 +18,8 @@ SUFFIX = "ForSequenceClassification"
 
 class Classifier(Network):
     """The body of a language model, and one row of `score` for each class instead of the output table."""
+
+    role = "classifier"
 
     def __init__(self, config: dict[str, Any]):
         super().__init__({**config, "tie_word_embeddings": True})
@@ -54,8 +57,9 @@ def new_classifier(config: dict[str, Any], classes: Sequence[str], seed: int) ->
 
 
 def classifier_from(directory: Path, classes: Sequence[str], seed: int) -> Classifier:
-    """One that goes on from a model: its body; its classes too where they are the same, else new ones."""
-    before = load_classifier(directory) if is_classifier(directory) else load_network(directory)
+    """One that goes on from a model: its body, which sees as it did; its classes too where they are the same."""
+    role = role_of(directory)
+    before = load_network(directory, kind={Classifier.role: Classifier, Encoder.role: Encoder}.get(role, Network))
     network = new_classifier(before.config, classes, seed)
     network.model.load_state_dict(before.model.state_dict())
     if isinstance(before, Classifier) and before.classes == list(classes):

@@ -16,10 +16,20 @@ from torch import Tensor
 
 from wuxing.core.error import WuxingError
 from wuxing.core.file import read_json, write_bytes, write_json
-from wuxing.model.network import Network
+from wuxing.model.network import Network, is_causal
 from wuxing.model.rope import KNOWN_SCALINGS, rope_tables
 
 FAMILIES = {"qwen3": "Qwen3ForCausalLM", "llama": "LlamaForCausalLM"}
+_TOLD = {
+    "classifier": "a classifier: it names classes and writes no text",
+    "encoder": "an encoder, which sees both ways: it fills masked places and writes no text, and a causal server would "
+    "compute something else from its weights",
+}
+_REMEDIES = {
+    "classifier": "Name another model",
+    "encoder": "Name a model of objective next_token; an encoder serves as start_from of a classifier, and in "
+    "transformers",
+}
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "max_position_embeddings": {"qwen3": 32768, "llama": 2048},
     "rms_norm_eps": {"qwen3": 1e-6, "llama": 1e-6},
@@ -73,13 +83,12 @@ def load_network(
 ) -> Network:
     """The network of a model directory.  Raises WuxingError for missing, unexpected or misshapen tensors.
 
-    `kind`: Network for one that goes on with text, Classifier for one that names classes.
+    `kind`: Network for one that goes on with text, Encoder for one that fills gaps, Classifier for one that names
+    classes.
     """
     directory = Path(directory)
     config = read_config(directory)
-    if (kind is Network) == is_classifier(directory):
-        found = "a classifier: it names classes and writes no text" if kind is Network else "no classifier"
-        raise WuxingError(f"{directory} is {found}", "Name another model")
+    require_role(directory, kind)
     with torch.device("meta"):
         network = kind(config)
     tensors = _ours(network, _read_tensors(directory))
@@ -91,10 +100,23 @@ def load_network(
     return network
 
 
-def is_classifier(directory: Path) -> bool:
-    """Whether the model in a directory names classes."""
-    names = read_json(directory / "config.json").get("architectures") or [""]
-    return str(names[0]).endswith("ForSequenceClassification")
+def require_role(directory: Path, kind: type[Network]) -> None:
+    """Raise WuxingError when the model in a directory is for something else than `kind`."""
+    found = role_of(directory)
+    if found == kind.role:
+        return
+    if kind is not Network:
+        raise WuxingError(f"{directory} is no {kind.role}", "Name another model")
+    raise WuxingError(f"{directory} is {_TOLD[found]}", _REMEDIES[found])
+
+
+def role_of(directory: Path | str) -> str:
+    """What the model in a directory is for: `classifier`, `encoder` or `language model`."""
+    config = read_json(Path(directory) / "config.json")
+    names = config.get("architectures") or [""]
+    if str(names[0]).endswith("ForSequenceClassification"):
+        return "classifier"
+    return "language model" if is_causal(config) else "encoder"
 
 
 def save_network(network: Network, directory: Path | str, dtype: torch.dtype | None = None) -> None:

@@ -17,12 +17,17 @@ BLOCK = 128
 """Tokens of a block, as its kernels want them; rows of another length take the dense mask."""
 
 
-def document_blocks(documents_BT: Tensor) -> BlockMask:
-    """Causal inside each document; padding (-1) sees padding."""
+def document_blocks(documents_BT: Tensor, causal: bool = True) -> BlockMask:
+    """Inside each document, back only where `causal`; padding (-1) sees padding."""
     rows, tokens = documents_BT.shape
 
-    def seen(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return (query >= key) & (documents_BT[row, query] == documents_BT[row, key])
+    def inside(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return documents_BT[row, query] == documents_BT[row, key]
+
+    def back(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return (query >= key) & inside(row, head, query, key)
+
+    seen = back if causal else inside
 
     return create_block_mask(seen, rows, None, tokens, tokens, device=str(documents_BT.device), BLOCK_SIZE=BLOCK)
 

@@ -90,33 +90,35 @@ class _Attend(torch.autograd.Function):
     """Heads that share keys lie on one axis: (B, K, G·T, C) against (B, K, T, C)."""
 
     @staticmethod
-    def forward(ctx: Any, q_BHTC: Tensor, k_BKTC: Tensor, v_BKTC: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(ctx: Any, q_BHTC: Tensor, k_BKTC: Tensor, v_BKTC: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
         rows, heads, tokens, channels = q_BHTC.shape
         shared = (rows, k_BKTC.shape[1], heads // k_BKTC.shape[1] * tokens)
         q = (q_BHTC * channels**-0.5).reshape(*shared, channels)
         scores = torch.matmul(q, k_BKTC.transpose(-1, -2)).view(rows, shared[1], -1, tokens, tokens)
-        if mask is None:
-            seen = torch.full((tokens, tokens), float("-inf"), dtype=scores.dtype, device=scores.device).triu(1)
-        else:
-            seen = mask[:, :, None]
-        probs = (scores + seen).softmax(-1).view(*shared, tokens)
+        if mask is not None:
+            scores = scores + mask[:, :, None]
+        elif causal:
+            scores = scores + torch.full(
+                (tokens, tokens), float("-inf"), dtype=scores.dtype, device=scores.device
+            ).triu(1)
+        probs = scores.softmax(-1).view(*shared, tokens)
         out = torch.matmul(probs, v_BKTC)
         ctx.save_for_backward(q, k_BKTC, v_BKTC, probs, out)
         return out.view(q_BHTC.shape)
 
     @staticmethod
-    def backward(ctx: Any, grad_BHTC: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(ctx: Any, grad_BHTC: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         q, k, v, probs, out = ctx.saved_tensors
         grad = grad_BHTC.reshape(q.shape)
         along = (grad * out).sum(-1, keepdim=True)
         grad_v = torch.matmul(probs.transpose(-1, -2), grad)
         grad_scores = torch.matmul(grad, v.transpose(-1, -2)).sub_(along).mul_(probs)
         grad_q = torch.matmul(grad_scores, k).mul_(q.shape[-1] ** -0.5)
-        return grad_q.view(grad_BHTC.shape), torch.matmul(grad_scores.transpose(-1, -2), q), grad_v, None
+        return grad_q.view(grad_BHTC.shape), torch.matmul(grad_scores.transpose(-1, -2), q), grad_v, None, None
 
 
-def attend(q_BHTC: Tensor, k_BKTC: Tensor, v_BKTC: Tensor, mask: Tensor | None) -> Tensor:
-    """Causal attention, or what the additive `mask` (B, 1, T, T) says, of heads that share keys.
+def attend(q_BHTC: Tensor, k_BKTC: Tensor, v_BKTC: Tensor, mask: Tensor | None, causal: bool = True) -> Tensor:
+    """What the additive `mask` (B, 1, T, T) says, of heads that share keys; without one causal, or all of the row.
 
     PyTorch's CPU kernel spends most of its time in the backward pass; for short rows in bf16 plain products are faster
     (one Zen 5 core, forward and backward, 16 × 128 tokens 2.7×, 8 × 256 1.7×, 4 × 512 1.5×, 2 × 1,024 0.9×).  Their
@@ -125,7 +127,7 @@ def attend(q_BHTC: Tensor, k_BKTC: Tensor, v_BKTC: Tensor, mask: Tensor | None) 
     tokens = q_BHTC.shape[2]
     short = tokens <= SHORT_ROW and q_BHTC.device.type == "cpu" and q_BHTC.dtype == torch.bfloat16
     if short and torch.is_grad_enabled():
-        return _Attend.apply(q_BHTC, k_BKTC, v_BKTC, mask)
-    return F.scaled_dot_product_attention(
-        q_BHTC, k_BKTC, v_BKTC, mask, is_causal=mask is None, enable_gqa=q_BHTC.shape[1] != k_BKTC.shape[1]
-    )
+        return _Attend.apply(q_BHTC, k_BKTC, v_BKTC, mask, causal)
+    shared = q_BHTC.shape[1] != k_BKTC.shape[1]
+    back = causal and mask is None
+    return F.scaled_dot_product_attention(q_BHTC, k_BKTC, v_BKTC, mask, is_causal=back, enable_gqa=shared)

@@ -240,13 +240,14 @@ typedef struct {
 } Block;
 
 /* Scores of a block (rows, sides, queries, group, keys) become probabilities in place; starts (rows, tokens).  Query i, at place first_query + i,
- * sees the keys from its start up to itself. */
-void wuxing_softmax_forward(const Block *block, const int32_t *starts, bf16 *scores) {
+ * sees the keys from its start up to its end, or up to itself where ends is NULL. */
+void wuxing_softmax_forward(const Block *block, const int32_t *starts, const int32_t *ends, bf16 *scores) {
     i64 side = block->queries * block->group, rows = block->rows * block->sides * side, L = block->keys;
 #pragma omp parallel for schedule(static) num_threads(block->threads)
     for (i64 n = 0; n < rows; n++) {
         i64 t = block->first_query + n / block->group % block->queries;
-        i64 low = starts[n / (side * block->sides) * block->tokens + t] - block->first_key, high = t - block->first_key + 1;
+        i64 at = n / (side * block->sides) * block->tokens + t;
+        i64 low = starts[at] - block->first_key, high = (ends ? ends[at] : t + 1) - block->first_key;
         bf16 *s = scores + n * L;
         float top = -INFINITY, total = 0;
 #pragma omp simd reduction(max : top)
@@ -265,12 +266,14 @@ void wuxing_softmax_forward(const Block *block, const int32_t *starts, bf16 *sco
 }
 
 /* Gradients of the probabilities become gradients of the scores, in place. */
-void wuxing_softmax_backward(const Block *block, const int32_t *starts, const bf16 *probs, bf16 *grad) {
+void wuxing_softmax_backward(const Block *block, const int32_t *starts, const int32_t *ends, const bf16 *probs,
+                             bf16 *grad) {
     i64 side = block->queries * block->group, rows = block->rows * block->sides * side, L = block->keys;
 #pragma omp parallel for schedule(static) num_threads(block->threads)
     for (i64 n = 0; n < rows; n++) {
         i64 t = block->first_query + n / block->group % block->queries;
-        i64 low = starts[n / (side * block->sides) * block->tokens + t] - block->first_key, high = t - block->first_key + 1;
+        i64 at = n / (side * block->sides) * block->tokens + t;
+        i64 low = starts[at] - block->first_key, high = (ends ? ends[at] : t + 1) - block->first_key;
         const bf16 *p = probs + n * L;
         bf16 *g = grad + n * L;
         float along = 0;

@@ -1,4 +1,4 @@
-"""Decoder-only transformers of the Qwen3 and Llama families; parameter names are those of `transformers`.
+"""Transformers of the Qwen3 and Llama families, causal or seeing both ways; names are those of `transformers`.
 
 Shapes: B rows, T tokens, D width, H query heads, K key-value heads, C head channels, F inner
 width of the feed-forward block, V vocabulary.
@@ -25,7 +25,7 @@ from wuxing.model.span import Spans, spans, within
 
 Sight = Any
 """Which tokens a token sees: an additive mask (B, 1, T, T); `Spans`, by which the compiled kernels of the CPU run;
-FlexAttention's `BlockMask` on a GPU; or None, all that stand before it."""
+FlexAttention's `BlockMask` on a GPU; or None, all that stand before it, in an encoder all of the row."""
 
 
 class Matrix(nn.Linear):
@@ -81,6 +81,7 @@ class Attention(nn.Module):
         self.v_proj = Matrix(width, self.kv_heads * self.channels, bias=bias)
         self.o_proj = Matrix(self.heads * self.channels, width, bias=bias)
         self.normed = config["model_type"] == "qwen3"
+        self.causal = is_causal(config)
         self.eps = config["rms_norm_eps"]
         if self.normed:
             self.q_norm = Norm(self.channels, self.eps)
@@ -97,7 +98,7 @@ class Attention(nn.Module):
             q_BTHC, k_BTKC = self.q_norm(q_BTHC), self.k_norm(k_BTKC)
         q_BTHC, k_BTKC = (rotate(x, cos, sin, v_BTKC.dtype) for x in (q_BTHC, k_BTKC))
         sides = (q_BTHC.transpose(1, 2), k_BTKC.transpose(1, 2), v_BTKC.transpose(1, 2))
-        mixed_BHTC = flex(*sides, seen) if isinstance(seen, BlockMask) else attend(*sides, seen)
+        mixed_BHTC = flex(*sides, seen) if isinstance(seen, BlockMask) else attend(*sides, seen, self.causal)
         return self.o_proj(mixed_BHTC.transpose(1, 2).reshape(rows, tokens, -1))
 
     def _within(self, x_BTD: Tensor, cos: Tensor, sin: Tensor, seen: Spans) -> Tensor:
@@ -196,6 +197,8 @@ class Body(nn.Module):
 class Network(nn.Module):
     """A language model from the values of a `config.json` (see `architecture.resolve`, `files.read_config`)."""
 
+    role = "language model"
+    """What it is for; `files.role_of` finds it in a directory."""
     cos: Tensor
     sin: Tensor
 
@@ -214,6 +217,11 @@ class Network(nn.Module):
         cos, sin = rope_tables(config)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
+
+    @property
+    def causal(self) -> bool:
+        """Whether a token sees only what stands before it, so that text can be written token by token."""
+        return is_causal(self.config)
 
     @property
     def vocab_size(self) -> int:
@@ -246,8 +254,8 @@ class Network(nn.Module):
     ) -> Tensor:
         """The last hidden states (B, T, D) after the final norm; `hidden @ head_VD.T` are the logits.
 
-        Attention is causal; with `documents_BT` tokens see only their own document number inside the row.  Positions
-        count from 0 unless given.
+        Attention is causal, or goes both ways as the config has it; with `documents_BT` tokens see only their own
+        document number inside the row.  Positions count from 0 unless given.
         """
         cos, sin = self.rotations(tokens_BT.shape[1], positions_BT)
         seen = self._sight(tokens_BT, documents_BT)
@@ -259,14 +267,14 @@ class Network(nn.Module):
         dtype = matmul_dtype(weight)
         if not self.model.is_compiled and native.ready(dtype, weight.device) and weight.dtype == torch.float32:
             rows, tokens = tokens_BT.shape
-            seen = spans(documents_BT, rows, tokens, self.config["num_attention_heads"])
+            seen = spans(documents_BT, rows, tokens, self.config["num_attention_heads"], self.causal)
             if seen is not None:
                 return seen
         if documents_BT is None:
             return None
         if self.flex and weight.device.type == "cuda" and tokens_BT.shape[1] % BLOCK == 0:
-            return document_blocks(documents_BT)
-        return document_mask(documents_BT, dtype)
+            return document_blocks(documents_BT, self.causal)
+        return document_mask(documents_BT, dtype, self.causal)
 
     def use_float8(self) -> None:
         """Multiply the blocks' matrices in float8 from now on."""
@@ -339,9 +347,14 @@ def matmul_dtype(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
-def document_mask(documents_BT: Tensor, dtype: torch.dtype) -> Tensor | None:
-    """0 where a token may look (B, 1, T, T): back, inside its own document; -inf elsewhere.  None where plain causal
-    attention does the same.
+def is_causal(config: dict[str, Any]) -> bool:
+    """Whether a network with this `config.json` sees only back; the key is that of `transformers`, true if left out."""
+    return bool(config.get("is_causal", True))
+
+
+def document_mask(documents_BT: Tensor, dtype: torch.dtype, causal: bool = True) -> Tensor | None:
+    """0 where a token may look (B, 1, T, T): inside its own document, back only where `causal`; -inf elsewhere.  None
+    where attention without a mask does the same.
 
     Padding (-1) looks at padding, so that no row of the softmax is empty.  Of `dtype`, as attention wants it, or every
     layer would make and keep a copy of its own.
@@ -349,8 +362,9 @@ def document_mask(documents_BT: Tensor, dtype: torch.dtype) -> Tensor | None:
     if not torch.compiler.is_compiling() and bool((documents_BT == documents_BT[:, :1]).all()):
         return None
     tokens = documents_BT.shape[1]
-    causal_TT = torch.ones(tokens, tokens, dtype=torch.bool, device=documents_BT.device).tril()
-    seen_BTT = (documents_BT[:, :, None] == documents_BT[:, None, :]) & causal_TT
+    seen_BTT = documents_BT[:, :, None] == documents_BT[:, None, :]
+    if causal:
+        seen_BTT = seen_BTT & torch.ones(tokens, tokens, dtype=torch.bool, device=documents_BT.device).tril()
     mask_BTT = torch.zeros(seen_BTT.shape, dtype=dtype, device=documents_BT.device)
     return mask_BTT.masked_fill_(~seen_BTT, float("-inf"))[:, None]
 

@@ -11,7 +11,7 @@ from wuxing.core.error import UsageError, WuxingError, nearest
 from wuxing.core.file import read_json
 from wuxing.release.release_kind import Gate
 
-LOWER_IS_BETTER = ("bits_per_byte", "loss", "perplexity")
+LOWER_IS_BETTER = ("bits_per_byte", "masked_bits_per_byte", "loss", "perplexity")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wuxing.core.digest import digest_of
-from wuxing.core.error import WuxingError
+from wuxing.core.error import UsageError, WuxingError, nearest
 from wuxing.core.file import read_json, write_json, write_text
 from wuxing.text.template import ChatTemplate, Message
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 END_OF_TEXT = "<|endoftext|>"
 START_OF_TURN = "<|im_start|>"
 END_OF_TURN = "<|im_end|>"
+MASK = "<|mask|>"
 FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 PROBE = (
     "",
@@ -117,6 +118,27 @@ class Tokenizer:
     def end_of_turn_id(self) -> int:
         """`<|im_end|>`: the end of what one speaker says."""
         return self._named(END_OF_TURN, "eos_token")
+
+    def mask_id(self, token: str | None = None) -> int:
+        """The id that stands where a token is to be guessed: `mask_token` of its config, or the one that is named.
+
+        Raises UsageError where there is none, and for one that stands for text or ends it.
+        """
+        named = token or self.config.get("mask_token")
+        name = named["content"] if isinstance(named, dict) else named
+        ends = {self.end_of_text_id, self.end_of_turn_id}
+        spare = sorted(t for t, number in self._special_tokens.items() if number not in ends and t != START_OF_TURN)
+        if not name:
+            free = (
+                f", or name one of its special tokens in objective: {{masked: {{token: {spare[0]!r}}}}}"
+                if spare
+                else ""
+            )
+            raise UsageError("the tokenizer has no mask token", f"Make it with mask_token: true{free}")
+        if name not in spare:
+            known = nearest(name, spare) if spare else "It has none to spare: make one with mask_token: true"
+            raise UsageError(f'"{name}" is no special token that could stand for a masked one', known)
+        return self._special_tokens[name]
 
     @property
     def pre_tokenizer(self) -> str:

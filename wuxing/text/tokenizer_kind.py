@@ -31,6 +31,8 @@ class TokenizerConfig(StepConfig):
     """Number of ids, 256 bytes and three special tokens included; more make texts shorter and models larger."""
     min_pair_count: int = Field(default=2, ge=1)
     """A pair of tokens that occurs less often is not merged."""
+    mask_token: bool = False
+    """One special token more, `<|mask|>`: what the objective `masked` puts where a token is to be guessed."""
 
 
 class TokenizerKind(StepKind[TokenizerConfig]):
@@ -96,7 +98,8 @@ def _train(config: TokenizerConfig, directories: list[Path], name: str, context:
                     context.stop.leave("a tokenizer starts over")
                     yield flat_of(texts)
 
-        trained = train_on(batches(), config.vocab_size, config.min_pair_count, context.workers, watch)
+        sizes = (config.vocab_size, config.min_pair_count, context.workers)
+        trained = train_on(batches(), *sizes, watch, config.mask_token)
     if not read:
         raise WuxingError(f"{name} has no text to learn from", "Give a corpus with records in its train split")
     return trained

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from wuxing.text.bpe import SPLITS, WORD_BYTES, WordCounts, flat, native
 from wuxing.text.template import CHATML
-from wuxing.text.tokenizer import END_OF_TEXT, END_OF_TURN, START_OF_TURN, Tokenizer, byte_alphabet
+from wuxing.text.tokenizer import END_OF_TEXT, END_OF_TURN, MASK, START_OF_TURN, Tokenizer, byte_alphabet
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,14 +31,19 @@ SPECIAL_TOKENS = (END_OF_TEXT, START_OF_TURN, END_OF_TURN)
 TEXTS_PER_BATCH = 1024
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int, min_pair_count: int = 2) -> Tokenizer:
+def special_tokens(mask: bool) -> tuple[str, ...]:
+    """What a tokenizer has besides text, with a token for masked places or without."""
+    return (*SPECIAL_TOKENS, MASK) if mask else SPECIAL_TOKENS
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int, min_pair_count: int = 2, mask: bool = False) -> Tokenizer:
     """Byte-level BPE of at most `vocab_size` ids, special tokens included; fewer when the text has no more pairs.
 
     The result depends on the texts only: not on their order or its cut into batches, nor on the number of threads.
     """
     rows = iter(texts)
     batches = iter(lambda: list(islice(rows, TEXTS_PER_BATCH)), [])
-    return train_on(map(flat, batches), vocab_size, min_pair_count)
+    return train_on(map(flat, batches), vocab_size, min_pair_count, mask=mask)
 
 
 def train_on(
@@ -47,16 +52,17 @@ def train_on(
     min_pair_count: int = 2,
     workers: int = 1,
     watch: Callable[[int], object] = lambda ids: None,
+    mask: bool = False,
 ) -> Tokenizer:
     """`train_tokenizer` on texts as `flat` gives them.  Memory holds the different words, never the texts.
 
     `watch` is told the number of ids now and then; what it raises ends the work.
     """
     if isinstance(native(), str):
-        return _wrapped(_slowly(batches, vocab_size, min_pair_count))
+        return _wrapped(_slowly(batches, vocab_size, min_pair_count, mask), mask)
     with WordCounts(SPLITS[SPLIT]) as counts:
         _count(counts, batches, workers)
-        return _wrapped(_learnt(counts, vocab_size, min_pair_count, watch))
+        return _wrapped(_learnt(counts, vocab_size, min_pair_count, watch, mask), mask)
 
 
 def _count(counts: WordCounts, batches: Batches, workers: int) -> None:
@@ -70,13 +76,15 @@ def _count(counts: WordCounts, batches: Batches, workers: int) -> None:
             future.result()
 
 
-def _learnt(counts: WordCounts, vocab_size: int, min_pair_count: int, watch: Callable[[int], object]) -> Any:
+def _learnt(
+    counts: WordCounts, vocab_size: int, min_pair_count: int, watch: Callable[[int], object], mask: bool
+) -> Any:
     import numpy as np
     from tokenizers import Tokenizer as Backend
     from tokenizers import models
 
     alphabet = byte_alphabet()
-    spelled = [*SPECIAL_TOKENS, *sorted(alphabet)]
+    spelled = [*special_tokens(mask), *sorted(alphabet)]
     vocab = {token: number for number, token in enumerate(spelled)}
     byte_ids = np.array([vocab[character] for character in alphabet], np.uint32)
     merges = counts.learn(byte_ids, len(vocab), vocab_size, min_pair_count, watch)
@@ -89,7 +97,7 @@ def _learnt(counts: WordCounts, vocab_size: int, min_pair_count: int, watch: Cal
     return Backend(models.BPE(vocab=vocab, merges=sorted(last, key=last.__getitem__)))
 
 
-def _slowly(batches: Batches, vocab_size: int, min_pair_count: int) -> Any:
+def _slowly(batches: Batches, vocab_size: int, min_pair_count: int, mask: bool = False) -> Any:
     """The same by the library `tokenizers`: the truth of the kernel, and what runs where there is none."""
     from tokenizers import Tokenizer as Backend
     from tokenizers import models, trainers
@@ -101,7 +109,7 @@ def _slowly(batches: Batches, vocab_size: int, min_pair_count: int) -> Any:
         min_frequency=min_pair_count,
         initial_alphabet=byte_alphabet(),
         show_progress=False,
-        special_tokens=list(SPECIAL_TOKENS),
+        special_tokens=list(special_tokens(mask)),
     )
     texts = (
         piece
@@ -144,21 +152,23 @@ def _pre_tokenizer() -> Any:
     )
 
 
-def _wrapped(backend: Any) -> Tokenizer:
+def _wrapped(backend: Any, mask: bool = False) -> Tokenizer:
     from tokenizers import AddedToken, decoders
 
     backend.pre_tokenizer = _pre_tokenizer()
     backend.decoder = decoders.ByteLevel()
-    backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
-    return Tokenizer(backend, tokenizer_config(), CHATML)
+    added = [AddedToken(token, special=True, normalized=False) for token in special_tokens(mask)]
+    backend.add_special_tokens(added)
+    return Tokenizer(backend, tokenizer_config(mask), CHATML)
 
 
-def tokenizer_config() -> dict[str, Any]:
+def tokenizer_config(mask: bool = False) -> dict[str, Any]:
     """`tokenizer_config.json` as transformers reads it; `pre_tokenizer` is ours, for the GGUF writer."""
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "eos_token": END_OF_TURN,
         "pad_token": END_OF_TEXT,
+        **({"mask_token": MASK} if mask else {}),
         "additional_special_tokens": [START_OF_TURN, END_OF_TURN],
         "clean_up_tokenization_spaces": False,
         "add_prefix_space": False,

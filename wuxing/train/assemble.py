@@ -16,26 +16,28 @@ from wuxing.core.artifact import Artifact
 from wuxing.core.error import RefusedError, WuxingError
 from wuxing.core.file import read_json
 from wuxing.data.batch import Batch, BatchSource
+from wuxing.data.masking import Masking
 from wuxing.data.packing import Packing, pack
 from wuxing.data.source import PackedSource
 from wuxing.data.tokens import DESCRIPTION, open_tokens
 from wuxing.generate.engine import Engine
 from wuxing.model.architecture import resolve
 from wuxing.model.classifier import Classifier, classifier_from, new_classifier
-from wuxing.model.files import load_network, read_config
+from wuxing.model.encoder import Encoder, encoder_config, encoder_from
+from wuxing.model.files import load_network, read_config, require_role, role_of
 from wuxing.model.float8 import refuse_without_float8
 from wuxing.model.network import Network
 from wuxing.objective.objective import Objective
 from wuxing.task.task import load_task
 from wuxing.text.tokenizer import Tokenizer
 from wuxing.train.classifier import ClassAccuracy, read_labels
-from wuxing.train.config import ModelConfig
+from wuxing.train.config import ModelConfig, of_text
 from wuxing.train.order import ladders, refuse_torn
 from wuxing.train.plan.memory import PIECE_POSITIONS
 from wuxing.train.rollout import Rollouts
 from wuxing.train.shard.build import cut_for_run
 from wuxing.train.update.mixture import Mixer
-from wuxing.train.validate import BitsPerByte, TaskAccuracy, TextValidator, Validator, with_tasks
+from wuxing.train.validate import BitsPerByte, MaskedBits, TaskAccuracy, TextValidator, Validator, with_tasks
 
 if TYPE_CHECKING:
     from wuxing.train.shard.cut import Shards
@@ -116,15 +118,17 @@ def assemble(
     source = PackedSource(packings, config.data, seed, step_rows, piece_rows, team.rank(), team.ranks())
     source.ahead, source.pin = STEPS_AHEAD, device.type == "cuda"
     source.ladders = ladders(config.curriculum, packings)
+    source.change = _masking(config, parents, tokenizer, seed)
     length, tokens = config.length_tokens, config.validation.tokens
     text: BitsPerByte | None = None
     if labels is not None and config.objective.classify is not None:
         validator: TextValidator = ClassAccuracy(labels.validation, list(labels.classes), length, tokens, precision)
         objective: Objective = labels.loss(config.objective.classify)
     else:
-        assert config.objective.next_token is not None
         validator = text = BitsPerByte(_held_out(config, parents, tokenizer), tokenizer, length, tokens, precision)
-        objective = config.objective.next_token
+        if config.objective.masked is not None:
+            validator = text = MaskedBits.of(text, mask_id(config, parents, tokenizer))
+        objective = of_text(config.objective)
     tasks = {name: load_task(parents[f"validation.{name}"].path) for name in config.validation.tasks}
     if tasks and shards is not None:
         raise WuxingError("a network that is cut over processes cannot answer tasks", "Take validation.tasks out")
@@ -207,16 +211,42 @@ def load_tokenizer(parents: Mapping[str, Artifact]) -> Tokenizer:
 
 def shape_of(config: ModelConfig, parents: Mapping[str, Artifact], tokenizer: Tokenizer) -> dict[str, Any]:
     """The values of the network's config.json, known before anything is allocated."""
+    masked = config.objective.masked is not None
     if config.architecture is None:
-        return read_config(parents["start_from"].path)
-    ends = (tokenizer.end_of_text_id, tokenizer.end_of_turn_id)
-    return resolve(config.architecture, tokenizer.vocab_size, *ends)
+        start = parents["start_from"].path
+        if config.objective.classify is None and not (masked and role_of(start) == Encoder.role):
+            require_role(start, Network)
+        shape = read_config(start)
+    else:
+        ends = (tokenizer.end_of_text_id, tokenizer.end_of_turn_id)
+        shape = resolve(config.architecture, tokenizer.vocab_size, *ends)
+    return encoder_config(shape, mask_id(config, parents, tokenizer)) if masked else shape
+
+
+def mask_id(config: ModelConfig, parents: Mapping[str, Artifact], tokenizer: Tokenizer) -> int:
+    """What stands for a masked token: as the objective says, as the encoder that it starts from learnt it, or the
+    tokenizer's own.  Raises UsageError where there is none."""
+    assert config.objective.masked is not None
+    start = read_config(parents["start_from"].path) if "start_from" in parents else {}
+    if config.objective.masked.token is None and start.get("mask_token_id") is not None:
+        return int(start["mask_token_id"])
+    return tokenizer.mask_id(config.objective.masked.token)
+
+
+def _masking(config: ModelConfig, parents: Mapping[str, Artifact], tokenizer: Tokenizer, seed: int) -> Masking | None:
+    masked = config.objective.masked
+    if masked is None:
+        return None
+    ids = (mask_id(config, parents, tokenizer), tokenizer.vocab_size, tokenizer.special_ids)
+    return Masking(f"masks/{seed}", *ids, masked.share, masked.replaced, masked.random)
 
 
 def _network(config: ModelConfig, parents: Mapping[str, Artifact], tokenizer: Tokenizer, seed: int) -> Network:
-    if config.architecture is None:
-        return load_network(parents["start_from"].path)
-    return Network(shape_of(config, parents, tokenizer)).initialise(seed)
+    shape, masked = shape_of(config, parents, tokenizer), config.objective.masked is not None
+    if config.architecture is not None:
+        return (Encoder if masked else Network)(shape).initialise(seed)
+    start = parents["start_from"].path
+    return encoder_from(start, shape) if masked else load_network(start)
 
 
 def _classifier(

@@ -11,6 +11,7 @@ from wuxing.core.step import Choice, Config, StepConfig, plumbing
 from wuxing.model.architecture import Architecture
 from wuxing.objective.classify import Classify
 from wuxing.objective.grpo import Grpo
+from wuxing.objective.masked import Masked
 from wuxing.objective.next_token import NextToken
 from wuxing.train.order import Adapt, Curriculum, DataPhase, contradiction
 from wuxing.train.plan import ramp
@@ -145,10 +146,24 @@ class ObjectiveConfig(Choice):
 
     next_token: NextToken | None = None
     """Predict the next token: pretraining and supervised tuning."""
+    masked: Masked | None = None
+    """Guess masked tokens from both sides: an encoder, for classifiers and embeddings; it writes no text."""
     grpo: Grpo | None = None
     """Group-relative policy optimisation on a task."""
     classify: Classify | None = None
     """Name the class of each document of a corpus."""
+
+    @property
+    def learns_text(self) -> bool:
+        """Whether its labels are tokens of the data."""
+        return (self.next_token or self.masked) is not None
+
+
+def of_text(objective: ObjectiveConfig) -> NextToken:
+    """The loss over tokens of an objective that learns from text alone."""
+    found = objective.next_token or objective.masked
+    assert found is not None
+    return found
 
 
 class ModelConfig(StepConfig):
@@ -171,7 +186,7 @@ class ModelConfig(StepConfig):
     task: str | None = None
     """The task whose prompts are answered and judged (grpo)."""
     objective: ObjectiveConfig
-    """What is learnt."""
+    """What is learnt: `next_token`, `masked`, `classify` or `grpo`."""
     rollout: Rollout | None = None
     """How replies are drawn (grpo)."""
     length_tokens: int = Field(gt=0)
@@ -289,8 +304,18 @@ class ModelConfig(StepConfig):
         for name in ("mixture", "length_ramp", "whole_documents") if self.objective.classify is not None else ():
             if getattr(self, name) not in (None, ()):
                 raise ValueError(f"{name} and objective classify contradict each other: take one of them out")
-        if self.objective.classify is not None and self.validation.tasks:
-            raise ValueError("validation.tasks and objective classify contradict each other: it writes no replies")
+        if self.validation.tasks and (self.objective.classify or self.objective.masked) is not None:
+            raise ValueError(f"validation.tasks and objective {word} contradict each other: it writes no replies")
+        attention = self.architecture.attention if self.architecture is not None else None
+        if attention == "causal" and self.objective.masked is not None:
+            raise ValueError(
+                "architecture.attention causal and objective masked contradict each other: it sees both ways"
+            )
+        if attention == "bidirectional" and (self.objective.next_token or self.objective.grpo) is not None:
+            raise ValueError(
+                f"architecture.attention bidirectional and objective {word} contradict each other: a token would see "
+                "what it is to predict"
+            )
         if learns_by_reward and self.dropout:
             raise ValueError("dropout and objective grpo contradict each other: replies are drawn without it")
         if self.rollout is not None and self.rollout.reply_tokens >= self.length_tokens:

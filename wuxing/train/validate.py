@@ -18,6 +18,7 @@ from torch import Tensor
 from wuxing.compute import team
 from wuxing.core.error import RefusedError, UsageError, nearest
 from wuxing.data.batch import IGNORED, Batch
+from wuxing.data.masking import Masking
 from wuxing.data.packing import Packing
 from wuxing.data.source import in_order
 from wuxing.generate.engine import Engine, Request
@@ -27,7 +28,8 @@ from wuxing.task.task import Example, Task
 from wuxing.text.tokenizer import Tokenizer
 from wuxing.train.config import Validation
 
-LOWER_IS_BETTER = ("bits_per_byte", "nats", "reply_tokens")
+LOWER_IS_BETTER = ("bits_per_byte", "masked_bits_per_byte", "nats", "reply_tokens")
+HELD_OUT_SHARE = 0.15
 ROWS_AT_ONCE_TOKENS = 8192
 
 
@@ -94,7 +96,7 @@ class BitsPerByte:
         rows = max(1, self.tokens // self.length)
         batches = in_order(packing, max(1, ROWS_AT_ONCE_TOKENS // self.length), rows)
         while turn := list(islice(batches, team.ranks())):
-            counted, held = self._without_special(turn[team.rank()]) if team.rank() < len(turn) else (None, 0)
+            counted, held = self._counted(turn[team.rank()]) if team.rank() < len(turn) else (None, 0)
             with torch.autocast(network.device.type, self.precision, enabled=self.precision != torch.float32):
                 if counted is not None and held:
                     nats += float(NextToken()(network, counted.to(network.device)).sum)
@@ -104,9 +106,33 @@ class BitsPerByte:
         nats, whole = team.summed([nats, size])
         return nats, int(whole)
 
-    def _without_special(self, batch: Batch) -> tuple[Batch, int]:
+    def _counted(self, batch: Batch) -> tuple[Batch, int]:
         sizes_BT = self.bytes_of_id[batch.labels_BT.clamp(min=0)] * (batch.labels_BT >= 0)
         return replace(batch, labels_BT=batch.labels_BT.where(sizes_BT > 0, IGNORED)), int(sizes_BT.sum())
+
+
+@dataclass
+class MaskedBits(BitsPerByte):
+    """The same of tokens that are masked: 15 % of each row, all of them behind the mask token, always the same ones.
+
+    What an objective masks while it learns makes no difference, so runs of other shares and replacements compare.
+    """
+
+    metric: str = "masked_bits_per_byte"
+    mask_id: int = 0
+
+    @classmethod
+    def of(cls, text: BitsPerByte, mask_id: int) -> MaskedBits:
+        """On the same rows."""
+        return cls(text.packings, text.tokenizer, text.length, text.tokens, text.precision, mask_id=mask_id)
+
+    @cached_property
+    def _masking(self) -> Masking:
+        ids = (self.mask_id, self.tokenizer.vocab_size, self.tokenizer.special_ids)
+        return Masking("validation", *ids, HELD_OUT_SHARE, replaced=1.0, random=0.0)
+
+    def _counted(self, batch: Batch) -> tuple[Batch, int]:
+        return super()._counted(self._masking(batch))
 
 
 @dataclass

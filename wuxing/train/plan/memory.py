@@ -125,7 +125,7 @@ def plan_run(
     width = torch.finfo(precision).bits // 8
     piece = min(step, config.piece_tokens or PIECE_POSITIONS)
     copies = 0 if device == "cuda" else 2 * (4 * parameters + state)  # one to write from, one read back at the end
-    if measured and config.objective.next_token is not None:
+    if measured and config.objective.learns_text:
         asked = ask(config, shape, max(1, piece // config.length_tokens), precision, device)
         if affordable(asked):
             return _measured_plan(asked, parameters, copies)

@@ -17,11 +17,12 @@ from typing import Any
 import torch
 
 from wuxing.compute import team
-from wuxing.data.batch import Batch
+from wuxing.data.batch import IGNORED, Batch
 from wuxing.model.architecture import count_parameters
 from wuxing.model.network import Network
+from wuxing.objective.masked import Masked
 from wuxing.objective.next_token import NextToken
-from wuxing.train.config import ModelConfig, OptimizerConfig
+from wuxing.train.config import ModelConfig, OptimizerConfig, of_text
 from wuxing.train.trainer import Trainer
 from wuxing.train.update.average import Average
 from wuxing.train.update.dropout import Dropout
@@ -103,7 +104,7 @@ class _Step:
 
 def ask(config: ModelConfig, shape: Mapping[str, Any], rows: int, precision: torch.dtype, device: str) -> Asked:
     """The question that a recipe's model poses."""
-    assert config.objective.next_token is not None and config.batch_tokens is not None
+    assert config.batch_tokens is not None
     return Asked(
         shape=tuple(sorted((key, _frozen(value)) for key, value in shape.items())),
         rows=rows,
@@ -113,7 +114,7 @@ def ask(config: ModelConfig, shape: Mapping[str, Any], rows: int, precision: tor
         precision=precision,
         device=device,
         optimizer=config.optimizer,
-        objective=config.objective.next_token,
+        objective=of_text(config.objective),
         dropout=config.dropout,
         average=config.average,
         recompute=bool(config.recompute),
@@ -273,7 +274,11 @@ def _piece(asked: Asked, rows: int, vocabulary: int) -> Batch:
     tokens_BT = torch.randint(0, vocabulary, (rows, asked.length))
     documents_BT = (place_T // half).expand(rows, -1).contiguous().int()
     positions_BT = (place_T % half).expand(rows, -1).contiguous()
-    return Batch(tokens_BT, tokens_BT.clone(), positions_BT, documents_BT, sample_ids=list(range(rows)))
+    labels_BT = tokens_BT.clone()
+    if isinstance(asked.objective, Masked):
+        taught = max(1, round(asked.objective.share * asked.length))
+        labels_BT[:, taught:] = IGNORED
+    return Batch(tokens_BT, labels_BT, positions_BT, documents_BT, sample_ids=list(range(rows)))
 
 
 def _frozen(value: Any) -> Any:

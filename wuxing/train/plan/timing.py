@@ -28,7 +28,7 @@ def measure_seconds(
 
     Passes and updates are timed apart: a step of the run has more rows, and one update all the same.
     """
-    if config.objective.next_token is None or config.batch_tokens is None:
+    if not config.objective.learns_text or config.batch_tokens is None:
         return None
     step_rows = max(1, config.batch_tokens // config.length_tokens)
     rows = min(step_rows, max(1, (config.piece_tokens or TRIAL_TOKENS) // config.length_tokens))
