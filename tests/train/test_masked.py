@@ -135,7 +135,7 @@ def test_masks_belong_to_places_whatever_the_processes_pieces_and_stops(hidden: 
     for step in whole:
         for place, labels in zip(step[0].sample_ids, step[0].labels_BT, strict=True):
             seen.setdefault((plan[place].data, plan[place].row), []).append(labels != IGNORED)
-    again = [masks for masks in seen.values() if len(masks) > 1]
+    again = [masks for masks in seen.values() if len(masks) > 1 and masks[0].sum() > 4]  # of 60: not equal by chance
     assert again and all(not torch.equal(masks[0], masks[1]) for masks in again)  # each epoch has its own
 
 
