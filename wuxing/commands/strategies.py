@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from wuxing.core.recipe import Recipe
     from wuxing.core.store import Store
 
+GROUPS = ("optimizer", "schedule", "guard")
+"""Parts of a model step whose choices are strategies too."""
 LOWER_IS_BETTER = ("bits_per_byte", "masked_bits_per_byte", "nats")
 
 
@@ -61,12 +63,12 @@ def register(app: typer.Typer) -> None:
 
 
 def strategies(
-    recipe: Annotated[Path, typer.Argument(help="The recipe's YAML file.", metavar="RECIPE")],
-    step: Annotated[str, typer.Argument(help="Its model step, whose budget each way gets.", metavar="STEP")],
+    recipe: Annotated[Path | None, typer.Argument(help="The recipe's YAML file.", metavar="RECIPE")] = None,
+    step: Annotated[str, typer.Argument(help="Its model step, whose budget each way gets.", metavar="STEP")] = "",
     vary: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(help="optimizer.kind=muon,adamw schedule.shape=wsd,cosine: all pairs.", metavar="KEY=..."),
-    ],
+    ] = None,
     seeds: Annotated[
         int, typer.Option(help="So many starts and sample orders of each way; 2 give an interval.", min=1)
     ] = 2,
@@ -74,7 +76,14 @@ def strategies(
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """Train a model in several ways under one budget, and compare them; what is made already is reused."""
+    """Train a model in several ways under one budget, and compare them; without a recipe, list what can be varied."""
+    from wuxing.core.error import UsageError
+
+    if recipe is None:
+        answer([asdict(one) for one in known_strategies()], as_json, _list)
+        return
+    if not step or not vary:
+        raise UsageError("a comparison needs a step and what to vary", "wuxing strategies lists what there is")
     store = open_store(home)
     context = open_context(store, quiet=as_json, device=device)
     ways = [Way(settings) for settings in combinations(vary)]
@@ -86,6 +95,39 @@ def strategies(
     ways.sort(key=lambda way: _rank(way, metric))
     value = {"metric": metric, "ways": [{**asdict(way), "mean": way.mean, "half": way.half} for way in ways]}
     answer(value, as_json, lambda: _show(ways, metric, seeds))
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """One value of a key that decides how a model learns."""
+
+    key: str
+    value: str
+    example: str
+    """As this command takes it."""
+
+
+def known_strategies() -> list[Strategy]:
+    """Every named choice of a model step that decides what is learnt, and of its optimizer, schedule and guard."""
+    from wuxing.train.config import ModelConfig
+
+    found = []
+    for name, info in ModelConfig.model_fields.items():
+        parts = getattr(info.annotation, "model_fields", None) if name in GROUPS else {"": info}
+        for part, inner in (parts or {}).items():
+            if get_origin(inner.annotation) is Literal and inner.json_schema_extra is None:
+                key = f"{name}.{part}" if part else name
+                found += [Strategy(key, str(value), f"{key}={value}") for value in get_args(inner.annotation)]
+    return found
+
+
+def _list() -> None:
+    from wuxing.commands import show
+
+    keys: dict[str, list[str]] = {}
+    for one in known_strategies():
+        keys.setdefault(one.key, []).append(one.value)
+    show.table(("key", "values", "as written"), [(k, ", ".join(v), f"{k}={','.join(v[:2])}") for k, v in keys.items()])
 
 
 def combinations(vary: Sequence[str]) -> list[dict[str, str]]:

@@ -107,6 +107,22 @@ def share_difference(a: Sequence[bool], b: Sequence[bool], confidence: float = C
     return Difference((gained - lost) / n, low, high, mcnemar(gained, lost), n)
 
 
+def macro_f1(counts: np.ndarray) -> float:
+    """The mean over the classes that occur of 2 right / (true + named); `counts` by true and by named class."""
+    right, both = np.diagonal(counts), counts.sum(1) + counts.sum(0)
+    occurs = both > 0
+    return float((2 * right[occurs] / both[occurs]).mean())
+
+
+def f1_interval(counts: np.ndarray, resamples: int = RESAMPLES // 2) -> tuple[float, float]:
+    """The middle 95 % of `macro_f1` over resampled sets of items, drawn with a fixed seed."""
+    total = int(counts.sum())
+    drawn = np.random.default_rng(0).multinomial(total, counts.flatten() / total, resamples)
+    found = [macro_f1(one.reshape(counts.shape).astype(np.float64)) for one in drawn]
+    low, high = np.quantile(found, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)
+
+
 def mcnemar(gained: int, lost: int) -> float:
     """Two-sided exact p that `gained` and `lost` come from a fair coin (McNemar's test by the binomial)."""
     n, few = gained + lost, min(gained, lost)

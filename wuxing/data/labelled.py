@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from wuxing.core.digest import digest_of
 from wuxing.core.error import WuxingError
+from wuxing.core.record import Record
 from wuxing.data.packing import IGNORED, Row, best_fit, padded, score_of
 from wuxing.data.tokens import TokenSet
 
@@ -90,14 +91,17 @@ class Labelled:
         return np.add.reduceat(score_of(self.data, by)[documents], bounds[:-1]) / np.diff(bounds)
 
 
+def label_of(record: Record, field: str) -> Any:
+    """What a record says of its class: its own label, or a field of its meta."""
+    own = record.label if field == "label" else None
+    return record.meta.get(field) if own is None else own
+
+
 def labels_of(corpus: Path, split: str, data: TokenSet, field: str) -> list[str]:
     """The label of each document: its record's own, or a field of its meta.  Raises WuxingError where one has none."""
     from wuxing.core.splits import read_records
 
-    found: dict[str, Any] = {}
-    for record in read_records(corpus, split):
-        own = record.label if field == "label" else None
-        found[record.id] = record.meta.get(field) if own is None else own
+    found: dict[str, Any] = {record.id: label_of(record, field) for record in read_records(corpus, split)}
     labels = [found.get(name) for name in data.names]
     missing = [name for name, label in zip(data.names, labels, strict=True) if not isinstance(label, str | int)]
     if missing:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from wuxing.core.file import read_json
 from wuxing.core.statistic import Difference, holm, ratio_difference, share_difference
 from wuxing.core.store import Store
 from wuxing.evaluate.problem import LEVEL, lower_is_better
+from wuxing.evaluate.role import BITS
 from wuxing.evaluate.sample import read_rows
 
 SEED = 0
@@ -130,16 +131,19 @@ def _samples(home: Path, artifact: Artifact, model: str) -> Iterator[tuple[tuple
         results = read_json(evaluation.path / "results.json")
         for name, value in results["models"].items():
             if value["id"] == model:
-                for one in _kept(evaluation, name, results["settings"]):
+                for one in _kept(evaluation, name, results["settings"], value["metrics"]):
                     yield (one.metric, one.source), one
 
 
-def _kept(evaluation: Artifact, model: str, settings: dict[str, Any]) -> Iterator[_Samples]:
+def _kept(evaluation: Artifact, model: str, settings: dict[str, Any], measured: Container[str]) -> Iterator[_Samples]:
     sources = {f"accuracy/{task}": id for task, id in settings["accuracy"]["tasks"].items()}
-    corpus = settings["bits_per_byte"]["corpus"]
-    if corpus:
-        sources[f"bits_per_byte/{corpus.partition('/')[2].partition('@')[0]}"] = corpus
+    for metric, told in {**{metric: metric for metric in BITS.values()}, "accuracy": "classes"}.items():
+        corpus = settings.get(told, {}).get("corpus")
+        if corpus:
+            sources[f"{metric}/{corpus.partition('/')[2].partition('@')[0]}"] = corpus
     for metric, id in sources.items():
+        if metric not in measured:
+            continue
         rows = read_rows(evaluation.path / f"samples/{model}--{metric.partition('/')[2]}.jsonl")
         yield _Samples(metric, id, evaluation.id, {row["id"]: row for row in rows})
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,16 +13,18 @@ from wuxing.core.error import WuxingError
 from wuxing.core.file import write_json
 from wuxing.core.progress import Bar
 from wuxing.core.record import Record
-from wuxing.core.statistic import CONFIDENCE, wilson
 from wuxing.core.step import Draft
+from wuxing.evaluate.classes import ClassSubject, Named, class_rows
 from wuxing.evaluate.contamination import check_overlap
 from wuxing.evaluate.evaluation_kind import EvaluationStep
-from wuxing.evaluate.metric import bits_estimate, byte_entropy
+from wuxing.evaluate.filling import EncoderSubject
 from wuxing.evaluate.pairing import compare_all
+from wuxing.evaluate.result import baselines, results_of, settings
+from wuxing.evaluate.role import CLASSIFIER, ENCODER, WRITER, roles_of
 from wuxing.evaluate.sample import document_rows, reply_rows, write_rows
-from wuxing.evaluate.selftest import TOLERANCE, try_accuracy, try_bits, try_scorer
+from wuxing.evaluate.selftest import try_bits, try_scorer
 from wuxing.evaluate.subject import Said, Sampling, Score, Subject, counted_text
-from wuxing.task.check import baseline
+from wuxing.evaluate.verdict import judge
 from wuxing.task.task import Example, StoredTask, load_task
 
 TRIED_DOCUMENTS = 16
@@ -63,6 +63,11 @@ class Measured:
     correct: dict[str, list[bool]] = field(default_factory=dict)
     judged: dict[str, list[dict[str, float]]] = field(default_factory=dict)
     reference: list[Said] = field(default_factory=list)
+    role: str = WRITER
+    named: list[Named] = field(default_factory=list)
+    """What a classifier says of each document."""
+    label: str = ""
+    """What holds the class of a document."""
     bits_trial: dict[str, Any] | None = None
     scorer_error: float = 0.0
     template: str = ""
@@ -71,27 +76,35 @@ class Measured:
 def evaluate(config: EvaluationStep, parents: Mapping[str, Artifact], draft: Draft, context: Context) -> None:
     """Write the evaluation artifact's files and evidence."""
     models = name_models([parents[f"models.{place}"] for place in range(len(config.models))])
+    roles = roles_of(config, models)
     sets = load_sets(config, parents)
     overlap = check_overlap(config.overlap, models, sets, parents.values(), context, draft)
     if config.overlap.exact == "remove":
         drop(sets, overlap.leaked)
     require_items(sets)
-    total = len(models) * (
-        len(sets.documents) + sum(len(one.examples) for one in sets.tasks.values()) + len(sets.prompts)
-    )
+    asked = sum(len(one.examples) for one in sets.tasks.values()) + len(sets.prompts)
+    total = len(models) * len(sets.documents) + asked * list(roles.values()).count(WRITER)
     measured: dict[str, Measured] = {}
     with context.progress.bar("evaluate", total) as bar:
         for name, artifact in models.items():
-            subject = Subject.load(name, artifact, context, config.rows)
-            measured[name] = measure(subject, artifact, sets, config, draft.seed, _polling(bar, name, context))
+            advance = _polling(bar, name, context)
+            if roles[name] == CLASSIFIER:
+                classifier = ClassSubject.load(name, artifact, context, config.label)
+                measured[name] = measure_classes(classifier, artifact, sets, advance)
+            elif roles[name] == ENCODER:
+                encoder = EncoderSubject.load(name, artifact, context, config.masks)
+                measured[name] = measure_filling(encoder, artifact, sets, draft.seed, advance)
+            else:
+                subject = Subject.load(name, artifact, context, config.rows)
+                measured[name] = measure(subject, artifact, sets, config, draft.seed, advance)
     results: dict[str, Any] = {
-        "models": {name: _results(one, sets, draft.seed) for name, one in measured.items()},
+        "models": {name: results_of(one, sets, draft.seed) for name, one in measured.items()},
         "comparisons": compare_all(measured, sets, draft.seed),
-        "baselines": _baselines(sets),
+        "baselines": baselines(sets, measured),
         "overlap": overlap.to_json(),
-        "settings": _settings(config, sets, measured, draft.seed),
+        "settings": settings(config, sets, measured, draft.seed),
     }
-    _judge(results, measured, sets, draft)
+    judge(results, measured, sets, draft)
     write_json(draft.file("results.json"), results)
     write_json(draft.file("reference.json"), {name: _reference(name, one, config) for name, one in measured.items()})
     _write_samples(measured, sets, draft)
@@ -173,6 +186,27 @@ def measure(
     return found
 
 
+def measure_classes(subject: ClassSubject, artifact: Artifact, sets: Sets, advance: Callable[[], None]) -> Measured:
+    """Let a classifier name the class of every document."""
+    found = Measured(artifact, role=CLASSIFIER, label=subject.field)
+    found.named = subject.name_classes(sets.documents, advance)
+    found.scorer_error = subject.try_scores(sets.documents[:TRIED_DOCUMENTS])
+    return found
+
+
+def measure_filling(
+    subject: EncoderSubject, artifact: Artifact, sets: Sets, seed: int, advance: Callable[[], None]
+) -> Measured:
+    """Let an encoder fill the gaps of every document."""
+    found = Measured(artifact, role=ENCODER)
+    for score in subject.score(sets.documents):
+        found.scores.append(score)
+        advance()
+    found.bits_trial = try_bits(subject, sets.documents[:TRIED_DOCUMENTS], seed)
+    found.scorer_error = subject.try_scores(sets.documents[:2])
+    return found
+
+
 def _exact_pairs(subject: Subject, sets: Sets) -> list[tuple[list[int], list[int]]]:
     tokenizer = subject.tokenizer
     pairs = [
@@ -183,111 +217,6 @@ def _exact_pairs(subject: Subject, sets: Sets) -> list[tuple[list[int], list[int
     for one in sets.tasks.values():
         pairs += [(tokenizer.encode_chat(one.task.prompt(e)), tokenizer.encode(e.answer)) for e in one.examples[:2]]
     return [pair for pair in pairs if sum(map(len, pair)) <= subject.max_positions]
-
-
-def _results(one: Measured, sets: Sets, seed: int) -> dict[str, Any]:
-    metrics: dict[str, Any] = {}
-    details: dict[str, Any] = {}
-    if sets.corpus is not None and one.scores:
-        metrics[f"bits_per_byte/{sets.corpus.name}"] = bits_estimate(one.scores, seed).to_json()
-        details[sets.corpus.name] = {
-            "tokens": sum(score.tokens for score in one.scores),
-            "bytes": sum(score.bytes for score in one.scores),
-        }
-    for name, correct in one.correct.items():
-        if correct:
-            metrics[f"accuracy/{name}"] = wilson(sum(correct), len(correct)).to_json()
-            details[name] = _details(one, sets.tasks[name], name)
-    return {"id": one.artifact.id, "metrics": metrics, "details": details}
-
-
-def _details(one: Measured, of: TaskSet, name: str) -> dict[str, Any]:
-    replies, judged = one.replies[name], one.judged[name]
-    keys = sorted({key for row in judged for key in row} - {"correct"})
-    slices: dict[str, list[bool]] = defaultdict(list)
-    for example, right in zip(of.examples, one.correct[name], strict=True):
-        if part := of.task.slice(example):
-            slices[part].append(right)
-    return {
-        **{key: sum(row.get(key, 0.0) for row in judged) / len(judged) for key in keys},
-        "stopped": sum(reply.finish == "stop" for reply in replies) / len(replies),
-        "too_long": sum(reply.finish == "too_long" for reply in replies),
-        "mean_reply_tokens": sum(reply.reply_tokens for reply in replies) / len(replies),
-        "slices": {part: wilson(sum(right), len(right)).to_json() for part, right in sorted(slices.items())},
-    }
-
-
-def _baselines(sets: Sets) -> dict[str, Any]:
-    from wuxing.core.splits import read_records
-
-    found: dict[str, Any] = {}
-    if sets.corpus is not None and sets.documents:
-        value = byte_entropy(read_records(sets.corpus.path, "train"), sets.documents)
-        found[f"bits_per_byte/{sets.corpus.name}"] = {"name": "byte_frequencies", "value": value}
-    for name, one in sets.tasks.items():
-        answer, value = baseline(one.task.examples("train"), one.examples)
-        found[f"accuracy/{name}"] = {"name": "commonest_answer", "answer": answer, "value": value}
-    return found
-
-
-def _settings(config: EvaluationStep, sets: Sets, measured: Mapping[str, Measured], seed: int) -> dict[str, Any]:
-    """Every choice that the figures depend on, defaults included."""
-    return {
-        "bits_per_byte": {
-            "counted": "every token of the text, predicted from an end-of-text and all before it; not the end-of-text "
-            "after it; of dialogues the assistant's words only",
-            "divided_by": "UTF-8 bytes of that text",
-            "documents": len(sets.documents),
-            "corpus": sets.corpus.id if sets.corpus else None,
-        },
-        "accuracy": {
-            "decoding": "greedy",
-            "max_tokens": config.max_tokens,
-            "prompt": "the model's own chat template; no examples are shown",
-            "items": {name: len(one.examples) for name, one in sets.tasks.items()},
-            "tasks": {name: one.artifact.id for name, one in sets.tasks.items()},
-        },
-        "intervals": {"confidence": CONFIDENCE, "accuracy": "Wilson", "bits_per_byte": "bootstrap over documents"},
-        "comparisons": {
-            "accuracy": "McNemar exact; Agresti-Min interval",
-            "bits_per_byte": "paired bootstrap over documents",
-            "p_adjusted": "Holm, over all comparisons of this evaluation",
-        },
-        "precision": "float32",
-        "seed": seed,
-        "templates": {name: one.template for name, one in measured.items()},
-    }
-
-
-def _judge(results: dict[str, Any], measured: Mapping[str, Measured], sets: Sets, draft: Draft) -> None:
-    evidence = draft.evidence
-    tried = {f"accuracy/{name}": try_accuracy(one.task, one.examples) for name, one in sets.tasks.items()}
-    trials = [one.bits_trial for one in measured.values() if one.bits_trial]
-    if trials:
-        tried["bits_per_byte"] = min(trials, key=lambda trial: float(trial["plain"]))
-    numb = [metric for metric, trial in tried.items() if not trial["passed"]]
-    note = "measures that do not fall with exchanged answers, or not rise with shuffled words"
-    evidence.judge("metrics_react", bool(tried) and not numb, numb, [], note)
-    evidence.measure("metric_trials", tried)
-    worst = max(one.scorer_error for one in measured.values())
-    evidence.judge("scorer_exact", worst <= TOLERANCE, worst, TOLERANCE, "nats per token from a plain forward pass")
-    figures = [value for model in results["models"].values() for value in model["metrics"].values()]
-    sound = bool(figures) and all(_is_sound(value) for value in figures)
-    evidence.judge("intervals", sound, len(figures), "every figure is finite and inside its interval")
-    evidence.measure("defaults", results["settings"])
-    too_long = {
-        f"{name}/{task}": found["too_long"]
-        for name, model in results["models"].items()
-        for task, found in model["details"].items()
-        if found.get("too_long")
-    }
-    evidence.judge("prompts_fit", not too_long, too_long, {}, "prompts that left no room for a reply count as wrong")
-    evidence.measure("baselines", {metric: found["value"] for metric, found in results["baselines"].items()})
-
-
-def _is_sound(value: Mapping[str, float]) -> bool:
-    numbers = [value["low"], value["value"], value["high"]]
-    return all(map(math.isfinite, numbers)) and numbers == sorted(numbers) and value["n"] > 0
 
 
 def _reference(name: str, one: Measured, config: EvaluationStep) -> dict[str, Any]:
@@ -308,7 +237,8 @@ def _reference(name: str, one: Measured, config: EvaluationStep) -> dict[str, An
 def _write_samples(measured: Mapping[str, Measured], sets: Sets, draft: Draft) -> None:
     for name, one in measured.items():
         if sets.corpus is not None:
-            write_rows(draft.file(f"samples/{name}--{sets.corpus.name}.jsonl"), document_rows(one.scores))
+            rows = class_rows(one.named) if one.role == CLASSIFIER else document_rows(one.scores)
+            write_rows(draft.file(f"samples/{name}--{sets.corpus.name}.jsonl"), rows)
         for task, of in sets.tasks.items():
             rows = reply_rows(of.task, of.examples, one.replies[task], one.judged[task])
             write_rows(draft.file(f"samples/{name}--{task}.jsonl"), rows)

@@ -1,4 +1,4 @@
-"""`make: evaluation`: models measured on held-out text and tasks, in pairs, and checked against their data."""
+"""`make: evaluation`: models measured on held-out text, classes and tasks, in pairs, and checked against their data."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ class EvaluationStep(StepConfig):
     models: list[str] = Field(min_length=1)
     """The models, the one to beat first: comparisons are made between every two, in this order."""
     corpus: str | None = None
-    """Its `test` split is scored in bits per byte."""
+    """Its `test` split: language models predict it in bits per byte, encoders fill its gaps in bits per byte,
+    classifiers name the classes of its documents."""
     tasks: list[str] = []
     """Their `test` splits are asked, greedily, and judged by each task's verifier."""
     documents: int = Field(default=200, ge=1)
@@ -51,6 +52,11 @@ class EvaluationStep(StepConfig):
     """At most so many problems of each task, the first in its order."""
     max_tokens: int = Field(default=64, ge=1)
     """Longest reply to a problem, in tokens."""
+    label: str | None = None
+    """Classifiers: what holds the class of a document; left out, what they were trained with."""
+    masks: int = Field(default=7, ge=0)
+    """Encoders: a pass over a document hides one in so many of its tokens, and each of them once.  0 hides one token
+    at a time (pseudo-log-likelihood), which takes as many passes as there are tokens."""
     overlap: Overlap = Overlap()
     reference: Reference = Reference()
     rows: int = plumbing(32, ge=1)

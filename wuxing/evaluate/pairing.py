@@ -8,6 +8,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from wuxing.core.statistic import Difference, holm, ratio_difference, share_difference
+from wuxing.evaluate.role import BITS
 from wuxing.evaluate.subject import Score
 
 if TYPE_CHECKING:
@@ -19,8 +20,14 @@ def compare_all(measured: Mapping[str, Measured], sets: Sets, seed: int) -> list
     found: list[tuple[str, str, str, Difference]] = []
     for a, b in combinations(measured, 2):
         first, second = measured[a], measured[b]
+        if first.role != second.role:
+            continue
         if sets.corpus is not None and first.scores:
-            found.append((f"bits_per_byte/{sets.corpus.name}", a, b, compare_bits(first.scores, second.scores, seed)))
+            metric = f"{BITS[first.role]}/{sets.corpus.name}"
+            found.append((metric, a, b, compare_bits(first.scores, second.scores, seed)))
+        if sets.corpus is not None and first.named:
+            right, other = ([one.right for one in model.named] for model in (first, second))
+            found.append((f"accuracy/{sets.corpus.name}", a, b, share_difference(right, other)))
         for task in sets.tasks:
             if first.correct[task]:
                 found.append((f"accuracy/{task}", a, b, share_difference(first.correct[task], second.correct[task])))

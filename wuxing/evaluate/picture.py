@@ -13,6 +13,8 @@ MARKED = 60
 FATES_DRAWN = 5
 COURSES = {
     "next_token": {"loss": "loss", "bits": "validation.bits_per_byte"},
+    "masked": {"loss": "loss", "masked_bits": "validation.masked_bits_per_byte"},
+    "classify": {"loss": "loss", "accuracy": "validation.accuracy"},
     "grpo": {"reward": "reward", "accuracy": "validation.accuracy"},
 }
 """What is drawn of a training log, by objective."""

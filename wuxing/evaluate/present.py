@@ -8,6 +8,7 @@ from typing import Any
 from wuxing.evaluate.fact import Facts, ModelFacts
 from wuxing.evaluate.number import format_difference, format_interval, format_minutes, format_p, format_value
 from wuxing.evaluate.picture import plot_curves, plot_fates, plot_metrics, plot_slices
+from wuxing.evaluate.present_classes import class_parts
 from wuxing.evaluate.problem import LEVEL, Problem, best_model, find_problems, lower_is_better
 from wuxing.evaluate.quote import samples_of
 from wuxing.evaluate.string import Words
@@ -206,9 +207,10 @@ class Presenter:
     def _protocol(self) -> list[list[Inline]]:
         settings = self.facts.results["settings"]
         lines = []
-        if settings["bits_per_byte"]["corpus"]:
-            documents = self._scored(format_count(settings["bits_per_byte"]["documents"]))
-            lines.append(self._say("protocol.bits", documents=documents))
+        for key, line in (("bits_per_byte", "bits"), ("masked_bits_per_byte", "masked"), ("classes", "classes")):
+            if (told := settings.get(key)) and told["corpus"]:
+                documents = self._scored(format_count(told["documents"]))
+                lines.append(self._say(f"protocol.{line}", documents=documents))
         for task, items in settings["accuracy"]["items"].items():
             tokens = self._scored(format_count(settings["accuracy"]["max_tokens"]))
             values = {"task": Code(task), "items": self._scored(format_count(items)), "tokens": tokens}
@@ -231,6 +233,7 @@ class Presenter:
             Part(words("comparisons"), comparisons),
             Part(words("training"), curves),
             Part(words("slices"), slices),
+            *class_parts(facts, words),
             Part(words("overlap"), [Paragraph(self._overlap())]),
             Part(words("replies"), replies),
         ]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from random import Random
-from typing import Any
+from typing import Any, Protocol
 
 from wuxing.core.record import Record
 from wuxing.evaluate.metric import bits_per_byte
-from wuxing.evaluate.subject import Subject
+from wuxing.evaluate.subject import Score, Subject
 from wuxing.task.task import Example, StoredTask
 
 TOLERANCE = 1e-3
@@ -56,7 +56,18 @@ def shuffle_words(records: Sequence[Record], seed: int) -> list[Record]:
     return found
 
 
-def try_bits(subject: Subject, records: Sequence[Record], seed: int) -> dict[str, Any]:
+class Scorer(Protocol):
+    """Whatever scores documents."""
+
+    @property
+    def name(self) -> str: ...
+
+    def score(self, records: Iterable[Record]) -> Iterator[Score]:
+        """How likely each one is found."""
+        ...
+
+
+def try_bits(subject: Scorer, records: Sequence[Record], seed: int) -> dict[str, Any]:
     """Bits per byte of some documents, and of the same with their words shuffled; `passed` when those are worse."""
     plain = bits_per_byte(list(subject.score(records)))
     shuffled = bits_per_byte(list(subject.score(shuffle_words(records, seed))))

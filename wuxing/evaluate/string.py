@@ -31,6 +31,7 @@ TEXT: Texts = {
     "figures": ("Figures", "主要指标"),
     "comparisons": ("Paired comparisons", "成对比较"),
     "slices": ("By part of the task", "按任务部分"),
+    "classes": ("Classes by {model}", "{model} 的各类别"),
     "overlap": ("Was the test seen in training?", "测试题是否在训练中出现过"),
     "replies": ("What the models say", "模型的回答"),
     # generated paragraphs
@@ -76,6 +77,18 @@ TEXT: Texts = {
         "每字节比特数：{documents} 篇留出文档。从文档起始符开始，由之前的全部内容预测每个词元；末尾的结束符不计入；"
         "比特总数除以文本的 UTF-8 字节数。",
     ),
+    "protocol.masked": (
+        "Bits per byte of masked tokens: {documents} held-out documents. Every token of a text is hidden once and "
+        "guessed from all that stands around it; the sum in bits is divided by the text's UTF-8 bytes.",
+        "遮蔽词元的每字节比特数：{documents} 篇留出文档。文本的每个词元各遮蔽一次，由其前后全部内容猜测；"
+        "比特总数除以文本的 UTF-8 字节数。",
+    ),
+    "protocol.classes": (
+        "Classes: {documents} held-out documents, the likeliest class of each. Macro F1 is the mean over the classes; "
+        "the calibration error compares how sure the model is with how often it is right (15 bins).",
+        "分类：{documents} 篇留出文档，取最可能的类别。宏平均 F1 是各类别的平均值；校准误差比较模型的把握与实际正确率"
+        "（15 个区间）。",
+    ),
     "protocol.accuracy": (
         "Accuracy on {task}: {items} held-out problems, asked through the model's own chat template without examples, "
         "answered greedily with at most {tokens} tokens, judged by the task's verifier.",
@@ -83,8 +96,8 @@ TEXT: Texts = {
         "至多 {tokens} 个词元，由任务的判定器判分。",
     ),
     "protocol.intervals": (
-        "Intervals are at {confidence}: Wilson for shares, a bootstrap over documents for bits per byte.",
-        "区间的置信水平为 {confidence}：比例用 Wilson 区间，每字节比特数用按文档的自助法。",
+        "Intervals are at {confidence}: Wilson for shares, a bootstrap over documents for the other figures.",
+        "区间的置信水平为 {confidence}：比例用 Wilson 区间，其他指标用按文档的自助法。",
     ),
     "protocol.pairs": (
         "Models are compared on the same items: McNemar's exact test for accuracy, a paired bootstrap for bits per "
@@ -92,14 +105,32 @@ TEXT: Texts = {
         "模型在相同题目上比较：正确率用 McNemar 精确检验，每字节比特数用成对自助法；p 值按比较次数校正（Holm）。",
     ),
     "protocol.baseline": (
-        "Baselines need no model: the byte frequencies of the training split, and always giving the commonest answer.",
-        "基线不需要模型：训练集的字节频率，以及总是给出最常见的答案。",
+        "Baselines need no model: the byte frequencies of the training split, and always giving the commonest answer "
+        "or class.",
+        "基线不需要模型：训练集的字节频率，以及总是给出最常见的答案或类别。",
     ),
     "overlap.text": (
         "Of {items} evaluation items, {leaked} stand in some model's training data as they are (the same text, "
         "question or problem), and {near} share long runs of words with a training row.",
         "{items} 个评测项中，{leaked} 个原样出现在某个模型的训练数据里（相同的文本、问题或题目），"
         "{near} 个与某条训练记录共有较长的词串。",
+    ),
+    "classes.others": ("the other classes", "其余类别"),
+    "confusions.text": ("What is taken for what, the commonest mistakes first:", "最常见的混淆："),
+    "confusion.matrix": (
+        "Confusion matrix: rows are the true classes, columns the named ones, by number",
+        "混淆矩阵：行为真实类别，列为所判类别（按编号）",
+    ),
+    "calibration.perfect": ("as sure as right", "把握与正确率一致"),
+    "calibration.fits": (
+        "{model} is as often right as it is sure: its calibration error is {error}, and a perfectly calibrated model "
+        "would show up to {limit} on so few documents.",
+        "{model} 的把握与正确率相符：校准误差为 {error}；在这么多文档上，完全校准的模型也会有至多 {limit} 的误差。",
+    ),
+    "calibration.off": (
+        "{model} is not as often right as it is sure: its calibration error is {error}, where a perfectly calibrated "
+        "model would show {limit} at most. Its probabilities should not be taken at their word.",
+        "{model} 的把握与正确率不符：校准误差为 {error}，而完全校准的模型至多为 {limit}。其概率不可直接采信。",
     ),
     "no_problems": ("No rule found a weakness.", "各条规则均未发现弱点。"),
     "no_next": ("No rule asks for anything.", "没有规则提出要求。"),
@@ -137,6 +168,13 @@ TEXT: Texts = {
     "col.fingerprint": ("fingerprint", "指纹"),
     "col.created": ("made", "生成时间"),
     "col.checks": ("checks", "检查"),
+    "col.class": ("class", "类别"),
+    "col.named": ("named", "被认作"),
+    "col.count": ("documents", "文档数"),
+    "col.share": ("share of the class", "占该类的比例"),
+    "col.precision": ("precision", "精确率"),
+    "col.recall": ("recall", "召回率"),
+    "col.f1": ("F1", "F1"),
     "col.slice": ("part", "部分"),
     "col.stopped": ("replies that end by themselves", "自行结束的回答"),
     "verdict.better": ("better", "更好"),
@@ -149,7 +187,10 @@ TEXT: Texts = {
     "measured": ("{count} measured", "{count} 项测得"),
     # measures, fates, objectives
     "metric.bits_per_byte": ("bits per byte", "每字节比特数"),
+    "metric.masked_bits_per_byte": ("bits per byte, masked tokens", "遮蔽词元的每字节比特数"),
     "metric.accuracy": ("accuracy", "正确率"),
+    "metric.macro_f1": ("macro F1", "宏平均 F1"),
+    "metric.calibration_error": ("calibration error", "校准误差"),
     "metric.lower": ("lower is better", "越低越好"),
     "metric.higher": ("higher is better", "越高越好"),
     "fate.kept": ("kept", "保留"),
@@ -160,9 +201,12 @@ TEXT: Texts = {
     "fate.truncated": ("truncated", "截断"),
     "fate.other": ("other", "其他"),
     "objective.next_token": ("next token", "预测下一词元"),
+    "objective.masked": ("masked tokens", "预测被遮蔽的词元"),
+    "objective.classify": ("classes", "分类"),
     "objective.grpo": ("GRPO (rewarded by the verifier)", "GRPO（以判定器为奖励）"),
     "baseline.byte_frequencies": ("byte frequencies alone", "仅凭字节频率"),
     "baseline.commonest_answer": ("always the commonest answer", "总答最常见的答案"),
+    "baseline.commonest_class": ("always the commonest class", "总取最常见的类别"),
     "operation.add": ("add", "加法"),
     "operation.subtract": ("subtract", "减法"),
     "operation.multiply": ("multiply", "乘法"),
@@ -171,11 +215,15 @@ TEXT: Texts = {
     "plot.metrics": ("Every model with its interval; the dashed line is the baseline", "各模型及其区间；虚线为基线"),
     "plot.curves": ("Training of {model}", "{model} 的训练过程"),
     "plot.fates": ("What became of the raw records", "原始记录的去向"),
+    "plot.reliability": ("How sure {model} is, and how often it is right", "{model} 的把握与实际正确率"),
     "plot.slices": ("Accuracy by part of {task}", "{task} 各部分的正确率"),
     "axis.tokens": ("tokens seen", "所见词元"),
     "axis.steps": ("steps", "步数"),
     "axis.loss": ("training loss (nats)", "训练损失（奈特）"),
     "axis.bits": ("bits per byte (validation)", "每字节比特数（验证集）"),
+    "axis.masked_bits": ("bits per byte, masked (validation)", "遮蔽词元的每字节比特数（验证集）"),
+    "axis.right": ("share right", "正确的比例"),
+    "axis.sure": ("how sure the model is", "模型的把握"),
     "axis.reward": ("reward", "奖励"),
     "axis.accuracy": ("accuracy", "正确率"),
     "axis.share": ("share of raw records", "占原始记录的比例"),

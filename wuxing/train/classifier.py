@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from wuxing.compute import team
 from wuxing.core.artifact import Artifact
 from wuxing.core.error import RefusedError
-from wuxing.core.statistic import wilson
+from wuxing.core.statistic import f1_interval, macro_f1, wilson
 from wuxing.data.labelled import Labelled, classes_of, labelled, labels_of
 from wuxing.data.source import in_order
 from wuxing.data.tokens import open_tokens
@@ -22,7 +22,6 @@ from wuxing.objective.next_token import taught
 from wuxing.train.config import ModelConfig
 
 ROWS_AT_ONCE_TOKENS = 8192
-RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -123,19 +122,3 @@ class ClassAccuracy:
     @property
     def _at_once(self) -> int:
         return max(1, ROWS_AT_ONCE_TOKENS // self.length)
-
-
-def macro_f1(counts: NDArray[np.float64]) -> float:
-    """The mean over the classes that occur of 2 right / (true + named); counts by true and by named class."""
-    right, both = np.diagonal(counts), counts.sum(1) + counts.sum(0)
-    occurs = both > 0
-    return float((2 * right[occurs] / both[occurs]).mean())
-
-
-def f1_interval(counts: NDArray[np.float64]) -> tuple[float, float]:
-    """The middle 95 % over resampled sets of documents, drawn with a fixed seed."""
-    total = int(counts.sum())
-    drawn = np.random.default_rng(0).multinomial(total, counts.flatten() / total, RESAMPLES)
-    found = [macro_f1(one.reshape(counts.shape).astype(np.float64)) for one in drawn]
-    low, high = np.quantile(found, [0.025, 0.975])
-    return float(low), float(high)
