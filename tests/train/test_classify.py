@@ -165,28 +165,20 @@ def test_killed_and_resumed_is_the_same_to_the_bit(
     assert (again.path / "model.safetensors").read_bytes() == (classifier.path / "model.safetensors").read_bytes()
 
 
-def test_two_processes_learn_the_same(classifier: Artifact, places: dict[str, Artifact], tmp_path: Path) -> None:
-    with several(Context(home=tmp_path), 2) as context:
-        made = made_in(tmp_path / "base", places, context)
-    one, other = ([line for line in read_lines(at.path / "log.jsonl") if "loss" in line] for at in (made, classifier))
-    for key in ("step", "tokens", "taught", "learning_rate"):
-        assert [line[key] for line in one] == [line[key] for line in other]
-    assert one[0]["loss"] == pytest.approx(other[0]["loss"], rel=1e-5)
-    # each row's products are the same; their sum over ranks in bf16 crosses rounding borders, half of it would be 40 %
-    assert one[0]["gradient_norm"] == pytest.approx(other[0]["gradient_norm"], rel=2e-3)
-
-
-def test_the_weights_of_two_processes_are_those_of_one(places: dict[str, Artifact], tmp_path: Path) -> None:
-    """After 24 updates in fp32: in bf16 a few dozen labels a step leave 0.025, by rounding alone."""
+def test_two_processes_learn_what_one_does(places: dict[str, Artifact], tmp_path: Path) -> None:
+    """In fp32, where 24 updates leave 0.003; in bf16 a few dozen labels a step leave 0.025, by rounding alone."""
     alone = made_in(tmp_path / "alone" / "base", places, precision="fp32")
     with several(Context(home=tmp_path), 2) as context:
         made = made_in(tmp_path / "base", places, context, precision="fp32")
-    print("DIFF", difference(made.path, alone.path))
+    one, other = ([line for line in read_lines(at.path / "log.jsonl") if "loss" in line] for at in (made, alone))
+    for key in ("step", "tokens", "taught", "learning_rate"):
+        assert [line[key] for line in one] == [line[key] for line in other]
+    assert one[0]["loss"] == pytest.approx(other[0]["loss"], rel=1e-5)
+    assert one[0]["gradient_norm"] == pytest.approx(other[0]["gradient_norm"], rel=1e-4)
     assert made.record["failures"] == [] and difference(made.path, alone.path) < TOLERANCE
-    ours, other = (read_json(at.path / "training.json") for at in (made, alone))
-    assert all(ours[key] == other[key] for key in ("plan", "steps", "positions", "taught"))
-    for one, two in zip(ours["validation"], other["validation"], strict=True):
-        assert one["nats"] == pytest.approx(two["nats"], rel=5e-3)
+    ours, theirs = (read_json(at.path / "training.json")["validation"] for at in (made, alone))
+    for first, second in zip(ours, theirs, strict=True):
+        assert first["nats"] == pytest.approx(second["nats"], rel=5e-3)
 
 
 def test_it_goes_on_from_a_language_model_and_from_itself(

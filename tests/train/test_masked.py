@@ -181,8 +181,10 @@ def test_killed_and_resumed_is_the_same_to_the_bit(
 
 
 def test_two_processes_learn_what_one_does(encoder: Artifact, hidden: dict[str, Artifact], tmp_path: Path) -> None:
+    """With the network cut over them."""
     with several(Context(home=tmp_path), 2) as context:
-        made = made_in(tmp_path / "base", hidden, context)
+        made = made_in(tmp_path / "base", hidden, context, sharding="shard")
+    assert load_encoder(made.path).mask_id == load_encoder(encoder.path).mask_id
     assert difference(made.path, encoder.path) < TOLERANCE and samples(made.path) == samples(encoder.path)
 
 

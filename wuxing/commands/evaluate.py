@@ -25,7 +25,7 @@ def evaluate(
     models: Annotated[
         list[str], typer.Argument(help="Models of the store: solver, model/base@v2.", metavar="MODEL...")
     ],
-    corpus: Annotated[str | None, typer.Option(help="Corpus whose test split gives bits per byte.")] = None,
+    corpus: Annotated[str | None, typer.Option(help="Corpus whose test split is read: bits per byte, classes.")] = None,
     task: Annotated[list[str] | None, typer.Option(help="Task whose test split is answered; may be repeated.")] = None,
     home: Home = None,
     as_json: Json = False,

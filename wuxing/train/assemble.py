@@ -199,7 +199,8 @@ def mixer_of(config: ModelConfig, parents: Mapping[str, Artifact], parts: Parts)
         artifact = parents["mixture.reference"]
         if Tokenizer.load(artifact.path).digest != parts.tokenizer.digest:
             raise WuxingError(f"{artifact.id} has another tokenizer", "Train mixture.reference with the same one")
-        return by_data(load_network(artifact.path).to(parts.network.device))
+        kind = Encoder if config.objective.masked is not None else Network
+        return by_data(load_network(artifact.path, kind=kind).to(parts.network.device))
 
     return Mixer(rule, config.data, by_data, refer if rule.reference else None)
 
