@@ -79,16 +79,14 @@ def test_every_strategy_is_listed_and_its_example_is_a_valid_step(recipe: Path, 
     assert all(value in shown.stdout for values in OFFERED.values() for value in values)
 
 
-def test_every_optimizer_and_schedule_trains_and_they_are_ranked(recipe: Path, tmp_path: Path) -> None:
-    kinds, shapes = (",".join(OFFERED[key]) for key in ("optimizer.kind", "schedule.shape"))
+def test_every_optimizer_trains_and_they_are_ranked(recipe: Path, tmp_path: Path) -> None:
+    kinds = ",".join(OFFERED["optimizer.kind"])
     first = answer(run(tmp_path, "ways.yaml", "base", f"optimizer.kind={kinds}", "--seeds", "1", "--json"))
     assert first["metric"] == "bits_per_byte" and len(first["ways"]) == 5
     for way in first["ways"]:
         assert way["failed"] == [] and len(way["values"]) == 1, way
     means = [way["mean"] for way in first["ways"]]
     assert means == sorted(means) and len(set(means)) == 5  # five that are really different, the best first
-    second = answer(run(tmp_path, "ways.yaml", "base", f"schedule.shape={shapes}", "--seeds", "1", "--json"))
-    assert len(second["ways"]) == 6 and all(way["failed"] == [] for way in second["ways"])
 
 
 @pytest.mark.parametrize(

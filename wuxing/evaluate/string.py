@@ -124,7 +124,7 @@ TEXT: Texts = {
     "calibration.perfect": ("as sure as right", "把握与正确率一致"),
     "calibration.fits": (
         "{model} is as often right as it is sure: its calibration error is {error}, and a perfectly calibrated model "
-        "would show up to {limit} on so few documents.",
+        "would show up to {limit} on as many documents.",
         "{model} 的把握与正确率相符：校准误差为 {error}；在这么多文档上，完全校准的模型也会有至多 {limit} 的误差。",
     ),
     "calibration.off": (
