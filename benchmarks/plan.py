@@ -58,6 +58,11 @@ class Outcome:
     actual_seconds: float
     whole_seconds: float
     """Wall time of the whole command, the tokens of the corpus already encoded or not."""
+    estimate_seconds: float
+    """Wall time of `wuxing estimate`, start included: what the plan itself cost."""
+    memory_interval: tuple[float, float]
+    memory_factor: float
+    """What the earlier trainings of this table corrected the plan of memory by."""
 
     @property
     def memory_error(self) -> float:
@@ -129,7 +134,9 @@ def answer(words: list[str]) -> dict[str, Any]:
 def measure(case: str, recipe: Path, home: Path) -> Outcome:
     """Plan one training, then make it."""
     step = step_of(case)
-    planned = answer(["estimate", str(recipe), "--home", str(home)])[step]
+    began = time.monotonic()
+    planned = answer(["estimate", str(recipe), step, "--home", str(home)])[step]
+    asked = time.monotonic() - began
     if isinstance(planned, str):
         raise SystemExit(f"{case} cannot be planned: {planned}")
     command = [*WUXING, "run", str(recipe), step, "--home", str(home), "--accept", "short trainings, to be measured"]
@@ -147,8 +154,9 @@ def measure(case: str, recipe: Path, home: Path) -> Outcome:
     watch.join()
     if code:
         raise SystemExit(f"{case} failed:\n{said[-3000:]}")
-    versions = (home / "model" / step).glob("v*/plan.json")
-    took = json.loads(max(versions, key=lambda path: int(path.parent.name[1:])).read_text(encoding="utf-8"))["actual"]
+    versions = (home / "model" / step).glob("v*")
+    version = max(versions, key=lambda path: int(path.name[1:]))
+    took = json.loads((version / "plan.json").read_text(encoding="utf-8"))["actual"]
     least, most = planned["seconds"]
     return Outcome(
         case=case,
@@ -159,6 +167,9 @@ def measure(case: str, recipe: Path, home: Path) -> Outcome:
         interval=(least, most),
         actual_seconds=took["seconds"],
         whole_seconds=whole,
+        estimate_seconds=asked,
+        memory_interval=tuple(planned["memory_interval"]),
+        memory_factor=json.loads((version / "start.json").read_text(encoding="utf-8"))["memory_factor"],
     )
 
 
@@ -185,13 +196,13 @@ class Watch(threading.Thread):
 def report(outcomes: list[Outcome]) -> None:
     """The table, in Markdown."""
     print(f"\nmachine: {machine()}\n")
-    print("| training | MB planned | actual | error | seen from outside | s planned | actual | error | whole command |")
-    print("|---|--:|--:|--:|--:|--:|--:|--:|--:|")
+    print("| training | MB planned | actual | error | s planned | actual | error | the estimate took |")
+    print("|---|--:|--:|--:|--:|--:|--:|--:|")
     for o in outcomes:
         print(
             f"| {o.case} | {o.planned_bytes / 1e6:.0f} | {o.actual_bytes / 1e6:.0f} | {o.memory_error:+.1%} "
-            f"| {o.watched_bytes / 1e6:.0f} | {o.planned_seconds:.1f} ({o.interval[0]:.1f}–{o.interval[1]:.1f}) "
-            f"| {o.actual_seconds:.1f} | {o.time_error:+.1%} | {o.whole_seconds:.1f} |"
+            f"| {o.planned_seconds:.1f} ({o.interval[0]:.1f}–{o.interval[1]:.1f}) "
+            f"| {o.actual_seconds:.1f} | {o.time_error:+.1%} | {o.estimate_seconds:.1f} s |"
         )
     memory, seconds = ([abs(getattr(o, name)) for o in outcomes] for name in ("memory_error", "time_error"))
     print(
@@ -199,6 +210,11 @@ def report(outcomes: list[Outcome]) -> None:
         f"{MEMORY_TARGET:.0%}; of time {max(seconds):.1%} (median {statistics.median(seconds):.1%}), asked for "
         f"{TIME_TARGET:.0%}"
     )
+    held = sum(o.memory_interval[0] <= o.actual_bytes <= o.memory_interval[1] for o in outcomes)
+    timed = sum(o.interval[0] <= o.actual_seconds <= o.interval[1] for o in outcomes)
+    print(f"within its interval: memory {held} of {len(outcomes)}, time {timed} of {len(outcomes)}")
+    outside = max(abs(o.watched_bytes / o.actual_bytes - 1) for o in outcomes)
+    print(f"memory as seen from outside differs from what the run says by at most {outside:.1%}")
 
 
 def _line(o: Outcome) -> str:

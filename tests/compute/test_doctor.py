@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from wuxing.compute import doctor, measure, need
+from wuxing.compute import doctor, measure, memory, need
 from wuxing.compute.device import cpu_flags, pick_device, pick_precision
 from wuxing.compute.doctor import Finding, examine
 from wuxing.core.error import UsageError
@@ -78,8 +78,10 @@ def test_bf16_is_picked_only_where_it_is_native() -> None:
 def test_limits_of_a_container_are_named_with_their_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "enabled").write_text("always madvise [never]\n")
     (tmp_path / "memory.max").write_text(f"{2**30}\n")
+    (tmp_path / "memory.current").write_text("0\n")
     monkeypatch.setattr(need, "_THP", tmp_path / "enabled")
-    monkeypatch.setattr(need, "_MEMORY", tmp_path / "memory.max")
+    monkeypatch.setattr(memory, "_MEMBERSHIP", tmp_path / "none")
+    monkeypatch.setattr(memory, "_CONTROL", tmp_path)
     monkeypatch.setattr(need, "OPEN_FILES", 10**9)
     found = _named(list(need.limits()))
     assert found["large pages"].remedy == f"echo madvise | sudo tee {tmp_path / 'enabled'}"

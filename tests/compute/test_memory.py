@@ -84,13 +84,30 @@ def test_too_large_a_model_is_refused_with_what_would_fit() -> None:
     refuse_too_large(plan_memory(small, count_parameters(small), 8192, 1024), 16 * 2**30)
 
 
-def test_a_control_group_limits_what_is_available(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    machine = available_memory()
-    (tmp_path / "memory.max").write_text(f"{300 * 2**20}\n")
-    (tmp_path / "memory.current").write_text(f"{120 * 2**20}\n")
-    (tmp_path / "memory.stat").write_text(f"anon 5\ninactive_file {20 * 2**20}\n")
-    monkeypatch.setattr(memory, "_GROUPS", (tmp_path / "memory.max",))
-    monkeypatch.setattr(memory, "_USED", (tmp_path / "memory.current",))
-    assert available_memory() == 200 * 2**20
-    (tmp_path / "memory.max").write_text("max\n")
+def _group(place: Path, limit: str, used: int, cached: int, names: tuple[str, str]) -> None:
+    place.mkdir(parents=True, exist_ok=True)
+    (place / names[0]).write_text(f"{limit}\n")
+    (place / names[1]).write_text(f"{used}\n")
+    (place / "memory.stat").write_text(f"anon 5\ninactive_file {cached}\n")
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_own_control_group_and_those_above_it_limit_what_is_available(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int
+) -> None:
+    machine, mib = available_memory(), 2**20
+    names = memory._FILES["memory" if version == 1 else ""]
+    top = tmp_path / ("memory" if version == 1 else "")
+    (tmp_path / "membership").write_text("4:memory:/jobs/one\n3:cpuset:/\n0::/\n" if version == 1 else "0::/jobs/one\n")
+    monkeypatch.setattr(memory, "_MEMBERSHIP", tmp_path / "membership")
+    monkeypatch.setattr(memory, "_CONTROL", tmp_path)
+    _group(top / "jobs" / "one", str(300 * mib), 120 * mib, 20 * mib, names)
+    assert available_memory() == 200 * mib
+    _group(top / "jobs", str(400 * mib), 250 * mib, 0, names)  # the job has less left than the step
+    assert available_memory() == 150 * mib
+    _group(top / "jobs" / "one", "max", 0, 0, names)
+    _group(top / "jobs", "max", 0, 0, names)
     assert available_memory() > machine / 2
+    _group(top, str(100 * mib), 10 * mib, 0, names)  # a container, whose own group lies at the top
+    (tmp_path / "membership").write_text("4:memory:/docker/abc\n0::/docker/abc\n")
+    assert available_memory() == 90 * mib

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wuxing.compute.estimate import Estimate, Machine
     from wuxing.core.artifact import Artifact
+    from wuxing.core.store import Store
     from wuxing.train.config import ModelConfig
 
 
@@ -26,37 +29,76 @@ def parse_span(text: str) -> float:
     return float(match[1]) * units[match[2]]
 
 
-def models_of(path: Path) -> dict[str, tuple[ModelConfig, int]]:
-    """Each model of a recipe, with the size of its vocabulary."""
+@dataclass(frozen=True)
+class Planned:
+    """A model of a recipe, and what is known of its network."""
+
+    config: ModelConfig
+    vocab_size: int
+    started_from: Mapping[str, Any] | None
+    """The shape of the model that it goes on from; None where that is not known, or where it begins anew."""
+
+
+def models_of(path: Path, store: Store, only: str | None = None) -> dict[str, Planned]:
+    """The models of a recipe, or the one of step `only`.  Raises UsageError where there is none."""
     from wuxing.commands.kinds import all_kinds
     from wuxing.core.error import UsageError
     from wuxing.core.recipe import load_recipe
+    from wuxing.model.architecture import resolve
     from wuxing.text.tokenizer_kind import TokenizerConfig
     from wuxing.train.config import ModelConfig
 
     recipe = load_recipe(path, all_kinds())
-    steps = {step.step: step.config for step in recipe.needed_for(None)}
+    steps = {step.step: step.config for step in recipe.needed_for(only)}
     sizes = {name: config.vocab_size for name, config in steps.items() if isinstance(config, TokenizerConfig)}
-    found = {
-        name: (config, sizes.get(str(config.tokenizer), 32_768))
-        for name, config in steps.items()
-        if isinstance(config, ModelConfig)
-    }
-    if not found:
+    models = {name: config for name, config in steps.items() if isinstance(config, ModelConfig)}
+    if not models:
         raise UsageError(f"{path} trains no model", "Give a recipe with a step of make: model, or a size such as 125m")
+    if only is not None and only not in models:
+        raise UsageError(f"{only} is no model", f"Models of the recipe: {', '.join(models)}")
+    shapes: dict[str, Mapping[str, Any] | None] = {}
+    found = {}
+    for name, config in models.items():
+        vocabulary = sizes.get(str(config.tokenizer), 32_768)
+        before = None if config.architecture else _shape_of(str(config.start_from), shapes, store)
+        shapes[name] = resolve(config.architecture, vocabulary) if config.architecture else before
+        if only in (None, name):
+            found[name] = Planned(config, vocabulary, before)
     return found
 
 
-def of_recipe(
-    path: Path, machine: Machine, count: int, tokens: int | None, home: Path | None = None, price: float | None = None
+def _shape_of(name: str, shapes: Mapping[str, Mapping[str, Any] | None], store: Store) -> Mapping[str, Any] | None:
+    """The shape of a model of the same recipe, or of one that is made; None where neither is there."""
+    from wuxing.core.error import WuxingError
+    from wuxing.core.file import read_json
+
+    if name in shapes:
+        return shapes[name]
+    try:
+        config: dict[str, Any] = read_json(store.find(name, ("model",)).file("config.json"))
+    except WuxingError:  # not made yet
+        return None
+    return config
+
+
+def of_models(
+    models: Mapping[str, Planned],
+    machine: Machine,
+    count: int,
+    tokens: int | None,
+    home: Path | None,
+    price: float | None,
+    say: Callable[[str], None],
 ) -> dict[str, Estimate | str]:
-    """The estimate of each model of a recipe; with `home` for this machine."""
+    """The estimate of each; with `home` for this machine, where real steps are tried."""
     from wuxing.train.plan.estimate import estimate_step
 
-    return {
-        name: estimate_step(config, size, machine, count, tokens, home, price)
-        for name, (config, size) in models_of(path).items()
-    }
+    found = {}
+    for name, one in models.items():
+        if home is not None:
+            say(f"{name}: a few real steps are tried")
+        found[name] = estimate_step(one.config, one.vocab_size, machine, count, tokens, home, price, one.started_from)
+    return found
 
 
 def of_model(artifact: Artifact, machine: Machine) -> dict[str, Any]:
@@ -109,9 +151,9 @@ def say_sizes(seconds: float, sizes: list[dict[str, Any]], chosen: str | None, m
             Text("→" if item["size"] == chosen else "", "green"),
             item["size"],
             f"{item['parameters']:,}",
-            f"{item['tokens']:.3g}",
+            show.count_text(item["tokens"]),
             f"{item['tokens_per_parameter']:,.1f}",
-            f"{item['loss']:.3f}",
+            f"{item['loss']:.2f}" if item["loss"] < item["uniform_loss"] else "–",
             show.bytes_text(item["memory_bytes"]) + ("" if item["fits"] else ", too much"),
         )
         for item in sizes
@@ -119,9 +161,9 @@ def say_sizes(seconds: float, sizes: list[dict[str, Any]], chosen: str | None, m
     print(f"in {show.seconds_text(seconds)} on {machine.name}:")
     columns = ("", "size", "parameters", "tokens", "a parameter", "loss", "memory")
     show.table(columns, rows, right=("parameters", "tokens", "a parameter", "loss"))
-    print(
-        "loss: nats a token by Besiroglu et al. 2024's fit of Hoffmann et al. 2022, on their text: for comparing only"
-    )
+    print("loss: nats a token by Besiroglu et al. 2024's fit of Hoffmann et al. 2022, on their text: to compare sizes")
+    if any(item["loss"] >= item["uniform_loss"] for item in sizes):
+        print("–: so few tokens that the law says more than knowing nothing would; take its order of sizes as a hint")
 
 
 def say(found: dict[str, Estimate | str], machine: Machine) -> None:
@@ -129,40 +171,78 @@ def say(found: dict[str, Estimate | str], machine: Machine) -> None:
     from rich.text import Text
 
     from wuxing.commands import show
-    from wuxing.compute.estimate import optimal_size
 
     out = show.console()
-    rate, (least, most) = machine.bf16_gflops, machine.share
-    out.print(f"{machine.name}: products at {rate / 1000:,.3g} TFLOP/s, of which runs reach {least:.0%} to {most:.0%}")
+    (least, most), rate = machine.share, machine.bf16_gflops
+    speed = f"{rate / 1000:,.3g} TFLOP/s" if rate >= 1000 else f"{rate:,.0f} GFLOP/s"
+    out.print(f"{machine.name}: products at {speed}, of which runs reach {least:.0%} to {most:.0%}")
     for name, item in found.items():
-        if isinstance(item, str):
-            out.print(Text.assemble((f"{name:<10}", "bold"), f" {item}"))
-            continue
-        many = f" on each of {item.count}" if item.count > 1 else ""
-        room = f"{show.bytes_text(item.memory_bytes)} of {show.bytes_text(item.available_bytes)}{many}"
-        spread = f"{show.seconds_text(item.seconds[0])} to {show.seconds_text(item.seconds[1])}"
-        speed = f"{item.tokens_per_second[0]:,.3g} to {item.tokens_per_second[1]:,.3g} tokens/s"
-        low, high = item.watt_hours[0] / 1000, item.watt_hours[1] / 1000
-        rows = [
-            ("parameters", f"{item.parameters:,}"),
-            ("tokens", f"{item.tokens:,} ({item.tokens / item.parameters:.1f} a parameter)"),
-            ("arithmetic", f"{item.flops:.3g} FLOPs"),
-            ("memory", f"{room} (by {item.memory_basis}: {parts_text(item.memory_parts)})"),
-            ("chosen", f"{item.precision}; {'; '.join(item.why) or 'nothing fits'}"),
-            ("time", f"{spread}, {speed} (by {item.time_basis})"),
-            ("energy", f"{low:,.3g} to {high:,.3g} kWh, {item.energy_basis}"),
-        ]
-        if item.cost is not None:
-            rows.append(("cost", f"{item.cost[0]:,.2f} to {item.cost[1]:,.2f}"))
-        if item.exchange_seconds:
-            rows.append(("of it gradients", f"up to {show.seconds_text(item.exchange_seconds)} between devices"))
-        best, data = optimal_size(item.flops)
-        rows.append(("best use", f"{best:.3g} parameters on {data:.3g} tokens would use these FLOPs best"))
         out.print()
         out.print(Text(name, "bold"))
-        for what, value in rows:
-            out.print(Text.assemble(f"  {what:<16}", value))
-        out.print(Text.assemble("  ", _verdict(item)))
+        if isinstance(item, str):
+            out.print(Text(f"  {item}"))
+            continue
+        rows: list[tuple[Any, Any]] = [*_needs(item), *(_takes(item) if item.fits else ())]
+        if item.fits:
+            rows.append((Text("fits", "green"), ""))
+        else:
+            rows.append((Text("refused", "bold red"), item.refused or ""))
+            rows += [(Text("instead" if turn == 0 else "or"), what) for turn, what in enumerate(_remedies(item))]
+        show.pairs(rows)
+
+
+def _remedies(item: Estimate) -> tuple[str, ...]:
+    return item.remedies or ("a smaller model",)
+
+
+def _needs(item: Estimate) -> list[tuple[str, str]]:
+    from wuxing.commands import show
+
+    many = f" on each of {item.count}" if item.count > 1 else ""
+    low, high = (show.bytes_text(size) for size in item.memory_interval)
+    room = f"{show.bytes_text(item.memory_bytes)}{many} ({low} to {high}); {show.bytes_text(item.available_bytes)} free"
+    how = "measured on slices of it" if item.memory_basis == "probe" else "by formula"
+    return [
+        ("parameters", f"{item.parameters:,}"),
+        ("tokens", f"{item.tokens:,} ({item.tokens / item.parameters:.2g} a parameter)"),
+        ("arithmetic", f"{item.flops:.3g} FLOPs"),
+        ("memory", room),
+        ("", f"{how}: {parts_text(item.memory_parts)}"),
+    ]
+
+
+def _takes(item: Estimate) -> list[tuple[str, str]]:
+    from wuxing.commands import show
+
+    low, high = item.seconds
+    slow, fast = item.tokens_per_second
+    span = f"{show.seconds_text(low)} to {show.seconds_text(high)}" if low < high else show.seconds_text(low)
+    rows = [
+        ("chosen", f"{item.precision}; {'; '.join(item.why)}"),
+        ("time", f"{span}, {show.count_text(slow)} to {show.count_text(fast)} tokens/s"),
+        ("", f"by {item.time_basis}"),
+        ("energy", f"{_energy(*item.watt_hours)}, {item.energy_basis}"),
+    ]
+    if item.cost is not None:
+        rows.append(("cost", f"{item.cost[0]:,.2f} to {item.cost[1]:,.2f}"))
+    if item.exchange_seconds:
+        rows.append(
+            ("of that time", f"up to {show.seconds_text(item.exchange_seconds)} for what travels between devices")
+        )
+    best, data = (show.count_text(item.optimal[key]) for key in ("parameters", "tokens"))
+    return [*rows, ("best use", f"of as many FLOPs: {best} parameters on {data} tokens (20 a parameter)")]
+
+
+def _energy(low: float, high: float) -> str:
+    """Of watt hours."""
+    from wuxing.commands import show
+
+    unit, name = next((u, n) for u, n in ((1e6, "MWh"), (1e3, "kWh"), (1, "Wh"), (0, "Wh")) if high >= 10 * u)
+    return f"{show.count_text(low / (unit or 1))} to {show.count_text(high / (unit or 1))} {name}"
+
+
+WORDS = {"copies": "checkpoint copies", "other": "libraries and data", "casts": "copies for the products"}
+"""Of the parts of a plan, for people."""
 
 
 def parts_text(parts: dict[str, int]) -> str:
@@ -171,10 +251,4 @@ def parts_text(parts: dict[str, int]) -> str:
 
     whole = sum(parts.values()) or 1
     large = sorted(((size, name) for name, size in parts.items() if size > whole / 50), reverse=True)
-    return ", ".join(f"{name} {show.bytes_text(size)}" for size, name in large)
-
-
-def _verdict(item: Estimate) -> tuple[str, str]:
-    if item.fits:
-        return "fits", "green"
-    return f"{item.refused}. What would fit: {'; or '.join(item.remedies) or 'a smaller model'}", "red"
+    return ", ".join(f"{WORDS.get(name, name)} {show.bytes_text(size)}" for size, name in large)

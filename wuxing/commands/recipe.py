@@ -125,11 +125,12 @@ def plan(recipe: RecipePath, step: Step = None, changes: Set = None, home: Home 
             (item.step.step, item.artifact.id if item.artifact else item.verdict, item.reason) for item in decisions
         ]
 
-    answer(
-        [item.to_json() for item in decisions],
-        as_json,
-        lambda: show.table(("step", "reuse or new", "why"), rows()),
-    )
+    def text() -> None:
+        show.table(("step", "reuse or new", "why"), rows())
+        if any(item.step.kind.kind == "model" and item.artifact is None for item in decisions):
+            print(f"what its models take in memory and time: wuxing estimate {recipe}")
+
+    answer([item.to_json() for item in decisions], as_json, text)
 
 
 def new(

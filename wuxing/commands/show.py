@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -36,6 +37,24 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], right: Sequence
     console().print(grid)
 
 
+def pairs(rows: Iterable[tuple[Any, Any]], indent: int = 2) -> None:
+    """Print names and what is to be said of each; long lines go on below where they began."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for row in rows:
+        grid.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
+    console().print(Padding(grid, (0, 0, 0, indent)))
+
+
+def count_text(count: float) -> str:
+    """Three digits of a large number: `227,000`, `4.54 million`, `134 billion`."""
+    for unit, name in ((1e12, " trillion"), (1e9, " billion"), (1e6, " million")):
+        if count >= unit:
+            return f"{count / unit:,.3g}{name}" if count < 1000 * unit else f"{count / unit:,.0f}{name}"
+    return f"{float(f'{count:.3g}'):,.0f}" if count >= 100 else f"{count:.3g}"
+
+
 def bytes_text(count: float) -> str:
     """`12.3 MB`."""
     for unit in ("B", "kB", "MB", "GB"):
@@ -46,7 +65,9 @@ def bytes_text(count: float) -> str:
 
 
 def seconds_text(seconds: float) -> str:
-    """`3.2 s`, `4 min 05 s`, `2 h 10 min` or `12 days`."""
+    """`3.2 s`, `4 min 05 s`, `2 h 10 min`, `12 days` or `255 years`."""
+    if seconds >= 2 * 365 * 86_400:
+        return f"{seconds / 86_400 / 365:,.3g} years" if seconds < 3e10 else f"{seconds / 86_400 / 365:,.0f} years"
     if seconds >= 48 * 3600:
         return f"{seconds / 86_400:,.3g} days"
     if seconds < 60:

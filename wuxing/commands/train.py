@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from wuxing.commands.option import Home, Json, Why, answer, open_store
+from wuxing.commands.option import Home, Json, Why, answer, open_context, open_store
 
 PANEL = "Train"
 
@@ -25,6 +25,9 @@ def estimate(
     target: Annotated[
         str | None,
         typer.Argument(help="A recipe, a size such as 125m, or a stored model.", metavar="RECIPE|SIZE|MODEL"),
+    ] = None,
+    step: Annotated[
+        str | None, typer.Argument(help="Of a recipe: one model; all of them without it.", metavar="STEP")
     ] = None,
     device: Annotated[str | None, typer.Option(help="h100, a100, ...; this machine without it.")] = None,
     count: Annotated[int, typer.Option(help="Devices that train one model together.", min=1)] = 1,
@@ -53,8 +56,8 @@ def estimate(
     if budget is not None:
         seconds = asked.parse_span(budget)
         if recipe is not None:
-            config, vocabulary = next(iter(asked.models_of(recipe).values()))
-            length = config.length_tokens
+            one = next(iter(asked.models_of(recipe, store, step).values()))
+            length, vocabulary = one.config.length_tokens, one.vocab_size
         sizes = sizes_for(seconds, vocabulary, length, machine, count, positions)
         chosen = min((item for item in sizes if item["fits"]), key=lambda item: item["loss"], default=None)
         best = chosen["size"] if chosen else None
@@ -63,6 +66,8 @@ def estimate(
         return
     if target is None:
         raise UsageError("nothing to estimate", 'Name a recipe, a size or a model, or ask --budget "3 min"')
+    if step is not None and recipe is None:
+        raise UsageError(f"{target} is no recipe, so it has no step {step}", "wuxing estimate recipe.yaml STEP")
     if recipe is None and not is_size(target):
         found_model = store.find(target, ("model",))
         outcome = asked.of_model(found_model, machine)
@@ -70,7 +75,10 @@ def estimate(
         return
     if recipe is not None:
         here = store.home if device is None else None
-        found = asked.of_recipe(recipe, machine, count, positions, here, price)
+        context = open_context(store, quiet=as_json)
+        found = asked.of_models(
+            asked.models_of(recipe, store, step), machine, count, positions, here, price, context.progress.say
+        )
     else:
         found = {target: estimate_size(target, vocabulary, positions, length, batch, machine, count, price)}
     value = {name: item if isinstance(item, str) else item.to_json() for name, item in found.items()}

@@ -51,6 +51,8 @@ class Machine:
 GPU_SHARE = (0.30, 0.55)
 """Model FLOPs utilisation of public dense runs: 38 to 43 % for Llama 3 (Grattafiori et al. 2024, table 4), up to 55 %
 reported for smaller models on one host."""
+MEMORY_ERROR = {"probe": 0.10, "formula": 0.15}
+"""What a plan of memory may be wrong by (`benchmarks/plan.py`)."""
 CPU_SHARE = (0.15, 0.50)
 """Of our own runs on two cores (docs/log.md): 5 million parameters 0.3; used until this store has runs of its own."""
 _NVIDIA, _AMD = "NVIDIA data sheet, dense bf16", "AMD data sheet, dense bf16"
@@ -195,7 +197,7 @@ def choose_way(
 
 def _reasons(way: Way, tried: Sequence[Way]) -> tuple[str, ...]:
     if not tried:
-        return (f"{way.words}: fits without anything else",)
+        return (f"{way.words}, which fits as it is",)
     first = tried[0]
     return (f"{first.words} would need {first.plan.peak / 1e9:,.1f} GB", f"chosen: {way.words}")
 
@@ -231,7 +233,7 @@ def estimate_training(
     done = work.flops * (4 / 3 if way.recompute else 1) / count / (machine.bf16_gflops * 1e9)
     seconds = (done / most, done / least + exchange)
     hours = [seconds[0] / 3600 * machine.watts[0] * count, seconds[1] / 3600 * machine.watts[1] * count]
-    peak = way.plan.peak
+    peak, wrong = way.plan.peak, MEMORY_ERROR[way.plan.basis]
     best, data = optimal_size(work.flops)
     found = Estimate(
         device=machine.name,
@@ -248,7 +250,8 @@ def estimate_training(
         sharded_over=_enough(asked(way.piece_tokens, way.recompute), shape, machine.memory_bytes),
         expected_seconds=done / expected + exchange / 2,
         memory_parts=way.plan.parts,
-        memory_interval=(round(peak * 0.85), round(peak * 1.15)),
+        memory_interval=(round(peak / (1 + wrong)), round(peak * (1 + wrong))),
+        memory_basis=way.plan.basis,
         recompute=way.recompute,
         sharded=way.shards > 1,
         why=why,
@@ -300,8 +303,8 @@ def _refused(found: Estimate, planner: Planner, shape: Mapping[str, Any], length
     if larger:
         remedies.append(f"another device: {', '.join(machine.name for machine in larger)}")
     line = (
-        f"a model too large for memory: {found.parameters:,} parameters need {found.memory_bytes / 2**30:.1f} GiB on "
-        f"each, {found.device} has {found.available_bytes / 2**30:.1f} GiB"
+        f"a model too large for memory: {found.parameters:,} parameters need {found.memory_bytes / 1e9:,.1f} GB"
+        f"{' on each' if found.count > 1 else ''}, {found.device} has {found.available_bytes / 1e9:,.1f} GB"
     )
     return replace(found, refused=line, remedies=tuple(remedies))
 

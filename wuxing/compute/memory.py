@@ -6,7 +6,7 @@ logits, and the tensors that `model/fused.py` keeps for the backward pass.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,10 @@ BLOCK_QUERIES = 128
 """Queries of a block of the compiled attention (`model/span.py`)."""
 RESERVE_BYTES = 256 * 2**20
 """Left for PyTorch itself, its work buffers and the data's pages."""
-_GROUPS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
-_USED = (Path("/sys/fs/cgroup/memory.current"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"))
+_MEMBERSHIP = Path("/proc/self/cgroup")
+_CONTROL = Path("/sys/fs/cgroup")
+_FILES = {"": ("memory.max", "memory.current"), "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes")}
+"""Limit and use of a control group, of version 2 and of version 1 (by its controller)."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class MemoryPlan:
     copies: int = 0
     """Of what moves, for a checkpoint."""
     other: int = RESERVE_BYTES
+    basis: str = "formula"
+    """`probe`: measured on slices of the network; `formula`."""
 
     @property
     def parts(self) -> dict[str, int]:
@@ -139,16 +143,46 @@ def plan_compute(
 
 
 def available_memory() -> int:
-    """Bytes that this process may still take: what the machine has free, or less where its control group says so."""
+    """Bytes that this process may still take: what the machine has free, or less where its control group says so, or
+    one of those that this group is in (containers, systemd-run, SLURM)."""
     import psutil
 
     free = int(psutil.virtual_memory().available)
-    for limit, used in zip(_GROUPS, _USED, strict=True):
-        if limit.is_file() and used.is_file():
-            allowed = limit.read_text().strip()
-            if allowed.isdigit():
-                free = min(free, max(0, int(allowed) - int(used.read_text()) + _reclaimable(used.parent)))
+    for group, allowed, used in _limited_groups():
+        free = min(free, max(0, allowed - int(used.read_text()) + _reclaimable(group)))
     return free
+
+
+def memory_limit() -> int | None:
+    """What the control groups allow, whatever is used of it; None without a limit."""
+    import psutil
+
+    least = min((allowed for _, allowed, _ in _limited_groups()), default=None)
+    return least if least is not None and least < psutil.virtual_memory().total else None
+
+
+def _limited_groups() -> Iterator[tuple[Path, int, Path]]:
+    """The groups with a limit, and the files that say what is used of it."""
+    for group, (limit, used) in _control_groups():
+        if (group / limit).is_file() and (group / used).is_file():
+            allowed = (group / limit).read_text().strip()
+            if allowed.isdigit():
+                yield group, int(allowed), group / used
+
+
+def _control_groups() -> Iterator[tuple[Path, tuple[str, str]]]:
+    """This process's groups and those above them, with the names of their files.
+
+    A container often sees its own group as the topmost one, whatever the membership says.
+    """
+    lines = _MEMBERSHIP.read_text().splitlines() if _MEMBERSHIP.is_file() else []
+    places = {controller: path for _, controller, path in (line.split(":", 2) for line in lines)}
+    for controller, files in _FILES.items():
+        top, below = _CONTROL / controller, places.get(controller, "/").strip("/")
+        for group in (top / below, *(top / below).parents):
+            yield group, files
+            if group == top:
+                break
 
 
 def _reclaimable(group: Path) -> int:
@@ -157,20 +191,27 @@ def _reclaimable(group: Path) -> int:
     if not path.is_file():
         return 0
     rows = dict(line.split(maxsplit=1) for line in path.read_text().splitlines())
-    return int(rows.get("inactive_file", 0))
+    return int(rows.get("total_inactive_file", rows.get("inactive_file", 0)))  # version 1 counts groups below apart
 
 
-def refuse_too_large(plan: MemoryPlan, available: int | None = None, what: str = "training", shards: int = 0) -> None:
+def refuse_too_large(
+    plan: MemoryPlan,
+    available: int | None = None,
+    what: str = "training",
+    shards: int = 0,
+    cheaper: Sequence[str] = ("a smaller piece_tokens", "recompute: true"),
+) -> None:
     """Raises WuxingError before anything is allocated when the plan needs more than there is.
 
     `shards`: over how many processes with as much memory each its state would have to be cut; 0: not known.
+    `cheaper`: what has not been tried yet and makes activations smaller.
     """
     available = available_memory() if available is None else available
     if plan.peak <= available:
         return
     fitting = _fitting(plan, available)
     smaller = f"architecture.size of about {_size(fitting)}" if fitting >= 1e5 else "much smaller architecture.size"
-    fewer = " or a smaller piece_tokens, or recompute: true" if plan.activations > plan.peak / 4 else ""
+    fewer = "".join(f", or {way}" for way in cheaper) if plan.activations > plan.peak / 4 else ""
     fewer += f", or cut its state over {shards} such machines (sharding: shard)" if shards else ""
     raise WuxingError(
         f"a model too large for memory: {what} {plan.parameters:,} parameters needs {_gibibytes(plan.peak)}, "

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from wuxing.compute.memory import memory_limit
+
 OPEN_FILES = 4096
 """Shards, checkpoints and connections of a large run; 1,024 is a usual limit."""
 EXTRAS = {
@@ -21,7 +23,6 @@ EXTRAS = {
     "sql": ("sqlalchemy", "no databases as sources"),
 }
 _THP = Path("/sys/kernel/mm/transparent_hugepage/enabled")
-_MEMORY = Path("/sys/fs/cgroup/memory.max")
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,11 @@ def limits() -> Iterator[Finding]:
         low = 0 <= soft < OPEN_FILES
         most = min(OPEN_FILES, hard) if hard >= 0 else OPEN_FILES
         yield Finding("open files", f"{soft:,}", None if low else True, f"ulimit -n {most}" if low else None)
-    if _MEMORY.is_file() and (limit := _MEMORY.read_text().strip()).isdigit():
-        small = int(limit) < 4 * 2**30
+    limit = memory_limit()
+    if limit is not None:
+        small = limit < 4 * 2**30
         remedy = "Give the container 4 GiB or more: docker run --memory 4g" if small else None
-        yield Finding("memory limit", f"{int(limit) / 2**30:,.1f} GiB by the control group", not small or None, remedy)
+        yield Finding("memory limit", f"{limit / 2**30:,.1f} GiB by the control group", not small or None, remedy)
     if _THP.is_file():
         chosen = _THP.read_text().partition("[")[2].partition("]")[0]
         never = chosen == "never"

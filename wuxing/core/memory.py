@@ -28,6 +28,17 @@ def give_memory_back() -> None:
         bound(_MMAP_THRESHOLD, 1 << 20)
 
 
+def trim_memory() -> None:
+    """Give the system what has been freed, now: else it stays with this process until it happens to be used again."""
+    import ctypes
+    import gc
+
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:  # other C libraries have none
+        trim(0)
+
+
 @contextmanager
 def giving_memory_back() -> Iterator[None]:
     """`give_memory_back` for a while: training in this process would run at half its speed with fresh pages each step.

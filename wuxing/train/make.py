@@ -22,6 +22,7 @@ from wuxing.core.digest import digest_of_file
 from wuxing.core.error import WuxingError
 from wuxing.core.evidence import Check
 from wuxing.core.file import read_json, write_json
+from wuxing.core.memory import trim_memory
 from wuxing.core.step import Draft
 from wuxing.data.plan import Stage
 from wuxing.data.source import PackedSource
@@ -123,6 +124,7 @@ def _train(
     setting.topology = topology_of(config, setting.plan, device, known.get("topology", {}), local_ranks)
     start = Start(**known) if known else decide(setting, torch.get_num_threads())
     start = _with_topology(start, setting)
+    trim_memory()  # what the decisions have used: training would lie around its holes
     run = begin(setting, start, watch)
     torch.manual_seed(setting.seed)  # whatever was drawn for the decisions and the network
     if run.resume() and (fresh := passage(start.made_with, run.passages, run.trainer.done, made_with(device))):

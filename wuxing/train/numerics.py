@@ -19,15 +19,22 @@ if TYPE_CHECKING:
 
 ROWS = 4
 """Rows of the first batch that are checked: enough for pieces of uneven counts, cheap beside a step."""
+POSITIONS = 2048
+"""Of longer rows two are enough: in fp32 four of 1,024 took seconds, and more memory than the training after them."""
 CUT_TOLERANCE = 1e-5
 """Relative difference in fp32 of a sum taken in another order: rounding gives some 1e-7, a mean of means some 0.1."""
 PACK_TOLERANCE = 1e-3
 """Relative difference of states in fp32: rounding gives some 1e-5, leaking attention or wrong positions above 0.05."""
 
 
+def rows_checked(length: int) -> int:
+    """How many rows of so many positions are looked at."""
+    return max(2, min(ROWS, POSITIONS // length))
+
+
 def cut_difference(network: Network, objective: Objective, batch: Batch, shards: Shards | None = None) -> float:
     """Relative difference between the gradient of a step in one piece and in pieces of one row, in fp32."""
-    batch = batch.rows(0, ROWS).to(network.device)
+    batch = batch.rows(0, rows_checked(batch.tokens_BT.shape[1])).to(network.device)
     if shards is not None:
         _backward(shards, objective, [batch])
         size = shards.norm()
@@ -36,8 +43,8 @@ def cut_difference(network: Network, objective: Objective, batch: Batch, shards:
         for name, mine in shards.named.items():
             mine.grad = torch.sub(mine.grad, once[name])  # type: ignore[arg-type]
         return shards.norm() / max(size, 1e-30)
-    whole = _gradient(network, objective, [batch])
-    cut = _gradient(network, objective, batch.pieces(1))
+    whole = gradient_of(network, objective, [batch])
+    cut = gradient_of(network, objective, batch.pieces(1))
     return float((whole - cut).norm() / whole.norm().clamp(min=1e-30))
 
 
@@ -53,7 +60,8 @@ def _backward(shards: Shards, objective: Objective, pieces: list[Batch]) -> None
     shards.collect()
 
 
-def _gradient(network: Network, objective: Objective, pieces: list[Batch]) -> Tensor:
+def gradient_of(network: Network, objective: Objective, pieces: list[Batch]) -> Tensor:
+    """The gradient of a step in these pieces, in fp32, as one vector."""
     counts = [int(objective.count(piece)) for piece in pieces]
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     total = [torch.zeros_like(parameter) for parameter in parameters]
@@ -71,7 +79,7 @@ def pack_difference(network: Network, batch: Batch) -> float:
 
     As a share of the states' root mean square; 0 when no row holds two documents.
     """
-    batch = batch.rows(0, ROWS).to(network.device)
+    batch = batch.rows(0, rows_checked(batch.tokens_BT.shape[1])).to(network.device)
     packed_BTD = network.hidden(batch.tokens_BT, batch.positions_BT, batch.documents_BT)
     worst = 0.0
     for row in range(len(batch)):

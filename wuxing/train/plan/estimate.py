@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -21,6 +22,7 @@ from wuxing.compute.estimate import (
     device_named,
     estimate_training,
     expected_loss,
+    optimal_size,
     shares_of_runs,
 )
 from wuxing.compute.memory import MemoryPlan, available_memory, plan_compute
@@ -31,10 +33,11 @@ from wuxing.model.architecture import Architecture, count_parameters, resolve
 from wuxing.train.config import ModelConfig
 from wuxing.train.plan.calibration import entries, memory_factor
 from wuxing.train.plan.memory import PIECE_POSITIONS, plan_run
-from wuxing.train.plan.timing import measure_seconds
+from wuxing.train.plan.timing import Timing, measure_seconds
 
-TIMED_ERROR = 0.2
-"""What a time from a few real steps may be wrong by: the machine's load moves."""
+TRIED = "a trial of real steps here"
+OTHERS = 0.2
+"""A larger share of the cores, in other hands while steps were tried, is said."""
 _DIAL = (1, 1.5, 2, 3, 5, 7)
 SIZES = tuple(f"{step * ten:g}{unit}" for unit in "mb" for ten in (1, 10, 100) for step in _DIAL)
 
@@ -86,16 +89,18 @@ def estimate_step(
     tokens: int | None = None,
     home: Path | None = None,
     price: float | None = None,
+    started_from: Mapping[str, Any] | None = None,
 ) -> Estimate | str:
     """The estimate of a recipe's model, or why there is none yet.
 
+    `started_from`: the shape of the model that it goes on from, where that is known already.
     With `home` it is one for this machine: memory and time are measured on real steps, where those take seconds.
     """
-    if config.architecture is None:
+    if config.architecture is None and started_from is None:
         return "starts from another model: its size is known once that is made"
     if config.batch_tokens is None:
         return "learns from rollouts: their length is known once it runs"
-    shape = resolve(config.architecture, vocab_size)
+    shape = dict(started_from or {}) if config.architecture is None else resolve(config.architecture, vocab_size)
     parameters = count_parameters(shape)
     positions = tokens or budget_tokens(config, shape, parameters, machine, count)
     if positions is None:
@@ -128,24 +133,30 @@ def estimate_step(
     found = replace(
         found,
         precision=str(precision).removeprefix("torch."),
-        memory_basis="probe" if here else "formula",
         host_bytes=0 if device == "cpu" else 4 * parameters + found.memory_parts["optimizer"],
     )
     if not here or not found.fits or count > 1:
         return found
     tried = config.model_copy(update={"piece_tokens": found.piece_tokens, "recompute": found.recompute})
-    seconds = measure_seconds(tried, shape, positions, precision, device)
+    timing = measure_seconds(tried, shape, positions, precision, device)
     minutes = config.budget.minutes if tokens is None else None
-    return found if seconds is None else _timed(found, seconds, minutes)
+    return found if timing is None else _timed(found, timing, minutes)
 
 
-def _timed(found: Estimate, seconds: float, minutes: float | None) -> Estimate:
+def _timed(found: Estimate, timing: Timing, minutes: float | None) -> Estimate:
     """With the time of a trial; of a budget in minutes as many steps as go into it."""
+    seconds, basis, error = timing.seconds, TRIED, timing.error
+    if timing.others > OTHERS:
+        basis += f", while other programs had {timing.others:.0%} of the machine"
     if minutes is not None:
         share = minutes * 60 / seconds
+        best, data = optimal_size(found.flops * share)
         found = replace(found, tokens=round(found.tokens * share), flops=found.flops * share)
-        seconds = minutes * 60
-    return found.timed(seconds, TIMED_ERROR, "a trial of real steps here")
+        found = replace(found, optimal={"parameters": best, "tokens": data})
+        fixed = found.timed(minutes * 60, 0.0, basis)
+        rate = found.tokens / fixed.expected_seconds
+        return replace(fixed, tokens_per_second=(rate / (1 + error), rate * (1 + error)))
+    return found.timed(seconds, error, basis)
 
 
 def sizes_for(
@@ -182,6 +193,7 @@ def sizes_for(
                 "tokens": int(tokens),
                 "tokens_interval": [int(tokens * least / share), int(tokens * most / share)],
                 "tokens_per_parameter": round(tokens / parameters, 2),
+                "uniform_loss": round(math.log(vocab_size), 4),
                 "loss": round(expected_loss(parameters, max(1.0, seen)), 4),
                 "memory_bytes": need.memory_bytes,
                 "fits": need.fits,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +76,15 @@ def fit(
             made = Fit(found, piece, bool(again), factor(found))
             if made.peak <= available:
                 return made
-            if made.peak - found.activations * made.factor > available:
+            if made.peak - (found.activations + found.loss) * made.factor > available:
                 return None  # what lasts does not fit: no piece is small enough
     return None
+
+
+def _untried(config: ModelConfig) -> list[str]:
+    """What the recipe forbids and would take less memory."""
+    smaller = config.piece_tokens is not None and config.piece_tokens > config.length_tokens
+    return ["a smaller piece_tokens"] * smaller + ["recompute: true"] * (config.recompute is False)
 
 
 def fit_to_memory(
@@ -104,13 +110,14 @@ def fit_to_memory(
 
     found = fit(config, plan, available, factor)
     if found is None:
-        smallest = config.model_copy(update={"piece_tokens": pieces_of(config)[-1]})
+        again = config.recompute is not False and config.rollout is None
+        smallest = config.model_copy(update={"piece_tokens": pieces_of(config)[-1], "recompute": again})
         whole = plan_run(smallest, shape, precision, device.type, measured=False)
-        over = next(
-            (n for n in (2, 4, 8, 16, 32, 64) if n > shards and cut(whole, shape, n, width).peak <= available), 0
-        )
-        refuse_too_large(plan(smallest), available, shards=over)
-        found = Fit(plan(smallest), pieces_of(config)[-1], False)
+        over = next((n for n in SHARDS if n > shards and cut(whole, shape, n, width).peak <= available), 0)
+        need = plan(smallest)
+        need = replace(need, other=need.other + round(need.peak * (factor(need) - 1)))
+        refuse_too_large(need, available, shards=over, cheaper=_untried(config))
+        found = Fit(need, pieces_of(config)[-1], again)
     mine = found
     piece, again = team.from_lead(lambda: [mine.piece_tokens, mine.recompute])
     found = Fit(mine.plan, int(piece), bool(again), mine.factor)

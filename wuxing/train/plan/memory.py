@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -15,20 +13,21 @@ import torch
 
 from wuxing.compute import team
 from wuxing.compute.energy import Meter
-from wuxing.compute.memory import MemoryPlan, available_memory, plan_memory, refuse_too_large
-from wuxing.compute.mesh import cut
+from wuxing.compute.memory import MemoryPlan, available_memory, plan_memory
+from wuxing.core.memory import trim_memory
 from wuxing.model import native
 from wuxing.model.architecture import count_parameters
 from wuxing.train.config import ModelConfig
-from wuxing.train.plan.probe import Asked, affordable, ask, probe
+from wuxing.train.plan.probe import Asked, Blind, affordable, ask, probe
 
 PIECE_POSITIONS = 16_384
 """Positions that go through the network at once, unless `piece_tokens` says otherwise."""
-HOLES = 1.27
+HOLES = 1.10
 """Bytes that a CPU's allocator takes for a byte that is alive: glibc cannot give a freed block to an aligned request of
 the same size (measured over sizes and lengths, docs/log.md)."""
-BASE_BYTES = 85 << 20
-"""What the first step loads and keeps besides tensors: code, kernels made for shapes, threads."""
+BASE_BYTES = 250 << 20
+"""What a run loads and keeps besides tensors: code, kernels made for shapes, threads, tokenizer, pages of the data, and
+a hundred megabytes that the decisions before the first step leave behind."""
 GPU_BASE_BYTES = 64 << 20
 
 
@@ -38,11 +37,7 @@ def _resident() -> int:
 
 def _resident_trimmed() -> int:
     """After giving back what earlier work of this process has freed: it would be taken again and not be seen."""
-    gc.collect()
-    try:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-    except (OSError, AttributeError):  # another C library: the figure is then too small
-        return _resident()
+    trim_memory()
     return _resident()
 
 
@@ -90,18 +85,6 @@ def numbers_per_parameter(config: ModelConfig, shape: Mapping[str, Any], paramet
     return moments[config.optimizer.kind] + (config.average is not None)
 
 
-def refuse_without_memory(
-    config: ModelConfig, shape: Mapping[str, Any], precision: torch.dtype, device: torch.device, shards: int = 1
-) -> int:
-    """The planned peak in bytes of one process, which holds one of `shards` parts of the state.
-
-    Raises WuxingError, before anything is allocated, when there is less than that.
-    """
-    plan = cut(plan_run(config, shape, precision, device.type), shape, shards, torch.finfo(precision).bits // 8)
-    refuse_too_large(plan, free_memory(device))
-    return plan.peak
-
-
 def free_memory(device: torch.device) -> int:
     """Bytes that a process may still take; of a host's memory its share, where several processes train on it."""
     if device.type == "cuda":
@@ -128,7 +111,10 @@ def plan_run(
     if measured and config.objective.learns_text:
         asked = ask(config, shape, max(1, piece // config.length_tokens), precision, device)
         if affordable(asked):
-            return _measured_plan(asked, parameters, copies)
+            try:
+                return _measured_plan(asked, parameters, copies)
+            except Blind:  # the plan says so: its basis is the formula
+                pass
     kernels = device == "cpu" and width == 2 and not isinstance(native.kernels(), str)
     plan = plan_memory(shape, parameters, piece, config.length_tokens, width, 0, config.rollout is None, kernels)
     if config.recompute:
@@ -144,7 +130,7 @@ def plan_run(
 def _measured_plan(asked: Asked, parameters: int, copies: int) -> MemoryPlan:
     found = probe(asked)
     gpu = asked.device == "cuda"
-    held = found.peak if gpu else round(HOLES * found.peak)
+    held = found.peak if gpu else max(round(HOLES * found.peak), round(HOLES * found.early) - copies)
     lasting = 8 * parameters + found.state
     return MemoryPlan(
         parameters=parameters,
@@ -156,4 +142,5 @@ def _measured_plan(asked: Asked, parameters: int, copies: int) -> MemoryPlan:
         loss=0,
         copies=copies,
         other=GPU_BASE_BYTES if gpu else BASE_BYTES,
+        basis="probe",
     )

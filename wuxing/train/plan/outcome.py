@@ -54,6 +54,11 @@ def leave_outcome(evidence: Evidence, run: Run, start: Start, length: int, home:
     evidence.measure("time_actual", round(run.seconds, 1), "seconds of training and validation")
     evidence.measure("time_error", errors["time_error"], "planned / actual - 1")
     evidence.measure("energy", [round(value, 4) for value in energy], f"watt hours; {basis}")
+    run.context.progress.say(
+        f"{run.name}: {actual_bytes / 1e6:,.0f} MB at the most, {planned_bytes / 1e6:,.0f} planned "
+        f"({errors['memory_error']:+.0%}); {actual_seconds:,.1f} s, {planned_seconds:,.1f} planned {whence} "
+        f"({errors['time_error']:+.0%})"
+    )
     shape = run.trainer.network.config
     flops = start.position_flops * run.trainer.positions
     write_json(

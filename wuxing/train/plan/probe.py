@@ -17,20 +17,30 @@ from typing import Any
 import torch
 
 from wuxing.compute import team
+from wuxing.compute.memory import available_memory, plan_memory
+from wuxing.core.memory import trim_memory
 from wuxing.data.batch import IGNORED, Batch
 from wuxing.model.architecture import count_parameters
 from wuxing.model.network import Network
 from wuxing.objective.masked import Masked
 from wuxing.objective.next_token import NextToken
 from wuxing.train.config import ModelConfig, OptimizerConfig, of_text
+from wuxing.train.numerics import gradient_of, rows_checked
 from wuxing.train.trainer import Trainer
 from wuxing.train.update.average import Average
 from wuxing.train.update.dropout import Dropout
 from wuxing.train.update.optimizer import Optimizer
 from wuxing.train.update.schedule import Schedule
+from wuxing.train.validate import ROWS_AT_ONCE_TOKENS
 
 TRIES = 3
 """The profiler was seen to end a step without a single block, late in a long process."""
+
+
+class Blind(Exception):
+    """PyTorch's profiler saw no block in any try, so nothing is known: the formula stands in."""
+
+
 MOST_FLOPS = 3e12
 """Of both steps: some six seconds of two cores.  Larger networks are planned by formula."""
 SLICE = 1 << 21
@@ -47,8 +57,11 @@ class Asked:
     rows: int
     """Of one piece."""
     length: int
+    step_rows: int
     several: bool
     """Whether a step has more than one piece: gradients lie there while the next ones are made."""
+    looked: int
+    """Rows that go through at once when held-out data are measured."""
     packed: bool
     precision: torch.dtype
     device: str
@@ -64,7 +77,9 @@ class Probed:
     """Bytes of one process, beyond what it holds before."""
 
     peak: int
-    """The most at once of tensors that are alive."""
+    """The most at once of tensors that are alive, while it learns and while it is measured."""
+    early: int
+    """The same before the first step: the self-checks compare whole gradients in fp32."""
     state: int
     """Optimizer and averages."""
 
@@ -100,6 +115,10 @@ class _Step:
     update: list[int] = field(default_factory=list)
     state: int = 0
     peak: int = 0
+    looking: int = 0
+    """The most at once while held-out data are measured."""
+    checking: int = 0
+    """The most at once in the self-check of the first batch."""
 
 
 def ask(config: ModelConfig, shape: Mapping[str, Any], rows: int, precision: torch.dtype, device: str) -> Asked:
@@ -109,7 +128,9 @@ def ask(config: ModelConfig, shape: Mapping[str, Any], rows: int, precision: tor
         shape=tuple(sorted((key, _frozen(value)) for key, value in shape.items())),
         rows=rows,
         length=config.length_tokens,
+        step_rows=max(1, config.batch_tokens // config.length_tokens),
         several=config.batch_tokens // config.length_tokens > rows,
+        looked=max(1, min(ROWS_AT_ONCE_TOKENS, config.validation.tokens) // config.length_tokens),
         packed=config.document_mask,
         precision=precision,
         device=device,
@@ -130,6 +151,15 @@ def _few_rows(asked: Asked) -> list[int]:
     """Two numbers of rows, from the first of which on memory grows evenly."""
     few = max(1, math.ceil(max(64, SLICE // int(dict(asked.shape)["vocab_size"])) / asked.length))
     return [few, 2 * few]
+
+
+def _has_room(asked: Asked) -> bool:
+    """Whether two layers with all rows can be tried where a limit may end the process: by formula, twice over."""
+    free = available_memory() if asked.device == "cpu" else int(torch.cuda.mem_get_info()[0])
+    shape = _shape_of(asked, min(2, int(dict(asked.shape)["num_hidden_layers"])))
+    width = torch.finfo(asked.precision).bits // 8
+    plan = plan_memory(shape, count_parameters(shape), asked.rows * asked.length, asked.length, width)
+    return 2 * plan.peak < free
 
 
 def _flops(asked: Asked, amounts: Sequence[int]) -> float:
@@ -153,23 +183,35 @@ def step_flops(asked: Asked, layers: int) -> float:
 
 @lru_cache(maxsize=64)
 def probe(asked: Asked) -> Probed:
-    """Measure.  Takes from a tenth of a second to a few seconds; leaves the random state as it was."""
+    """Measure.  Takes from a tenth of a second to a few seconds; leaves the random state as it was.
+
+    Raises Blind where the profiler sees nothing.
+    """
     layers = int(dict(asked.shape)["num_hidden_layers"])
     depths = [layers] if layers <= 2 else [1, 2]
     few = _few_rows(asked)
-    amounts = few if sum(few) < asked.rows and _flops(asked, [asked.rows]) > MOST_FLOPS else [asked.rows]
+    large = _flops(asked, [asked.rows]) > MOST_FLOPS or not _has_room(asked)
+    amounts = few if sum(few) < asked.rows and large else [asked.rows]
     with team.alone(), torch.random.fork_rng(devices=[]):
-        found = [[_step(asked, depth, rows) for rows in amounts] for depth in depths]
+        found = [[_trimmed(_step(asked, depth, rows)) for rows in amounts] for depth in depths]
 
     def whole(of: Callable[[_Step], int]) -> int:
         return _along(layers, depths, [_along(asked.rows, amounts, [of(step) for step in line]) for line in found])
 
     state = whole(lambda step: step.state)
     if asked.device == "cuda":
-        return Probed(whole(lambda step: step.peak), state)
+        return Probed(whole(lambda step: step.peak), 0, state)
     tops = {part: whole(partial(_highest, part=part)) for part in PARTS}
-    lasting = 4 * count_parameters(_shape_of(asked, layers)) * (1 + asked.several)
-    return Probed(lasting + max(tops["update"], state + max(tops["forward"], tops["backward"])), state)
+    weights = 4 * count_parameters(_shape_of(asked, layers))
+    learning = weights * asked.several + max(tops["update"], state + max(tops["forward"], tops["backward"]))
+    looking = state + whole(lambda step: step.looking)
+    return Probed(weights + max(learning, looking), weights + whole(lambda step: step.checking), state)
+
+
+def _trimmed(step: _Step) -> _Step:
+    """With nothing left of what it took: a run begins in the same process."""
+    trim_memory()
+    return step
 
 
 def _along(wanted: int, places: Sequence[int], values: Sequence[float]) -> int:
@@ -195,14 +237,19 @@ def _step(asked: Asked, layers: int, rows: int) -> _Step:
         step.peak = torch.cuda.max_memory_allocated()
     else:
         _watch(trainer, step)
+        few = _few_rows(asked)
+        looks = few if few[1] < asked.looked else [asked.looked]
+        step.looking = _along(asked.looked, looks, [_top(partial(_look, trainer, asked, count)) for count in looks])
+        checked = _piece(asked, min(rows_checked(asked.length), asked.step_rows), trainer.network.vocab_size)
+        first = sum(parameter.nbytes for parameter in trainer.network.parameters())  # the one it is compared with
+        step.checking = first + _top(lambda: gradient_of(trainer.network, asked.objective, [checked]))
     step.state = sum(tensor.nbytes for name, tensor in trainer.tensors()["optimizer"].items() if name != "random")
     return step
 
 
 def _watch(trainer: Trainer, step: _Step) -> None:
     """Every block that PyTorch takes and gives back in one step."""
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or the profiler writes lines of its own to the terminal
-    from torch.profiler import ProfilerActivity, profile, record_function
+    from torch.profiler import record_function
 
     penalise, objective = trainer.optimizer.penalise, trainer.objective
 
@@ -221,10 +268,25 @@ def _watch(trainer: Trainer, step: _Step) -> None:
     trainer.objective = Marked()
     trainer.optimizer.penalise = marked  # type: ignore[method-assign]
     there = [parameter.grad for parameter in trainer.optimizer.named.values()]  # or it warns of blocks it never saw
+    events = profiled(trainer.step)
+    del there
+    trainer.objective = objective
+    part = "forward"
+    for name, size in events:
+        part = name or part
+        if size:
+            getattr(step, part).append(size)
+
+
+def profiled(work: Callable[[], object]) -> list[tuple[str, int]]:
+    """The marks and the blocks of some work, in order."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or the profiler writes lines of its own to the terminal
+    from torch.profiler import ProfilerActivity, profile
+
     events: list[tuple[int, str, int]] = []
     for _ in range(TRIES):
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-            trainer.step()
+            work()
         events = []
         for event in profiler.profiler.kineto_results.events():
             if event.name() == "[memory]" and "CPU" in str(event.device_type()):
@@ -232,13 +294,19 @@ def _watch(trainer: Trainer, step: _Step) -> None:
             elif event.name().startswith(MARK):
                 events.append((event.start_ns(), event.name().removeprefix(MARK), 0))
         if any(size for _, _, size in events):
-            break
-    del there
-    part = "forward"
-    for _, name, size in sorted(events, key=lambda one: one[0]):
-        part = name or part
-        if size:
-            getattr(step, part).append(size)
+            return [(name, size) for _, name, size in sorted(events, key=lambda one: one[0])]
+    raise Blind(f"{TRIES} profiles of one step without a block of memory")
+
+
+def _top(work: Callable[[], object]) -> int:
+    """The most that some work holds at once, in bytes."""
+    return max(itertools.accumulate((size for _, size in profiled(work)), initial=0))
+
+
+def _look(trainer: Trainer, asked: Asked, rows: int) -> None:
+    """What measuring held-out data does with so many rows."""
+    with torch.no_grad(), trainer.autocast():
+        asked.objective(trainer.network, _piece(asked, rows, trainer.network.vocab_size))
 
 
 def _shape_of(asked: Asked, layers: int) -> dict[str, Any]:
