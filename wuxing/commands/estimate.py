@@ -95,7 +95,7 @@ def of_models(
 
     found = {}
     for name, one in models.items():
-        if home is not None:
+        if home is not None and one.config.batch_tokens is not None:
             say(f"{name}: a few real steps are tried")
         found[name] = estimate_step(one.config, one.vocab_size, machine, count, tokens, home, price, one.started_from)
     return found

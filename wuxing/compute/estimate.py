@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from wuxing.compute.memory import RESERVE_BYTES, MemoryPlan, plan_compute, plan_memory
+from wuxing.compute.memory import RESERVE_BYTES, MemoryPlan, plan_compute, plan_memory, size_text
 from wuxing.compute.mesh import cut
 from wuxing.core.error import UsageError, nearest
 
@@ -199,7 +199,7 @@ def _reasons(way: Way, tried: Sequence[Way]) -> tuple[str, ...]:
     if not tried:
         return (f"{way.words}, which fits as it is",)
     first = tried[0]
-    return (f"{first.words} would need {first.plan.peak / 1e9:,.1f} GB", f"chosen: {way.words}")
+    return (way.words, f"{first.words} would need {first.plan.peak / 1e9:,.1f} GB")
 
 
 def estimate_training(
@@ -298,7 +298,7 @@ def _refused(found: Estimate, planner: Planner, shape: Mapping[str, Any], length
     room = found.available_bytes - RESERVE_BYTES
     share = room / max(1, found.memory_bytes)
     if 0 < share < 1:
-        remedies.append(f"a model of about {found.parameters * share * 0.9:.3g} parameters")
+        remedies.append(f"a model of about {size_text(found.parameters * share * 0.9)} parameters")
     larger = [m for m in DEVICES.values() if m.memory_bytes >= max(small.peak, found.available_bytes + 1)]
     if larger:
         remedies.append(f"another device: {', '.join(machine.name for machine in larger)}")

@@ -210,7 +210,7 @@ def refuse_too_large(
     if plan.peak <= available:
         return
     fitting = _fitting(plan, available)
-    smaller = f"architecture.size of about {_size(fitting)}" if fitting >= 1e5 else "much smaller architecture.size"
+    smaller = f"architecture.size of about {size_text(fitting)}" if fitting >= 1e5 else "much smaller architecture.size"
     fewer = "".join(f", or {way}" for way in cheaper) if plan.activations > plan.peak / 4 else ""
     fewer += f", or cut its state over {shards} such machines (sharding: shard)" if shards else ""
     raise WuxingError(
@@ -233,8 +233,9 @@ def _gibibytes(amount: int) -> str:
     return f"{amount / 2**30:.1f} GiB"
 
 
-def _size(parameters: int) -> str:
+def size_text(parameters: float) -> str:
+    """As the dial writes it: `1.17b`."""
     for unit, name in ((1e9, "b"), (1e6, "m"), (1e3, "k")):
         if parameters >= unit:
             return f"{parameters / unit:.3g}{name}"
-    return str(parameters)
+    return f"{parameters:.0f}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -35,6 +36,10 @@ from wuxing.train.validate import ROWS_AT_ONCE_TOKENS
 
 TRIES = 3
 """The profiler was seen to end a step without a single block, late in a long process."""
+
+
+_ONE_SESSION = threading.Lock()
+"""Two sessions of PyTorch's profiler at once, in two threads, end without blocks or with a segmentation fault."""
 
 
 class Blind(Exception):
@@ -285,7 +290,7 @@ def profiled(work: Callable[[], object]) -> list[tuple[str, int]]:
 
     events: list[tuple[int, str, int]] = []
     for _ in range(TRIES):
-        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        with _ONE_SESSION, profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
             work()
         events = []
         for event in profiler.profiler.kineto_results.events():
