@@ -140,12 +140,25 @@ def say_model(name: str, found: dict[str, Any]) -> None:
     print(f"again on {found['estimate']['device']}: {show.seconds_text(low)} to {show.seconds_text(high)}")
 
 
-def say_sizes(seconds: float, sizes: list[dict[str, Any]], chosen: str | None, machine: Machine) -> None:
+def sizes_told(
+    seconds: float, vocabulary: int, length: int, machine: Machine, count: int, tokens: int | None
+) -> dict[str, Any]:
+    """What each size would come to in the time, and which of those that fit has the least loss."""
+    from wuxing.train.plan.estimate import sizes_for
+
+    sizes = sizes_for(seconds, vocabulary, length, machine, count, tokens)
+    chosen = min((item for item in sizes if item["fits"]), key=lambda item: item["loss"], default=None)
+    best = chosen["size"] if chosen else None
+    return {"budget_seconds": seconds, "chosen": best, "sizes": sizes, "source": "Besiroglu et al. 2024"}
+
+
+def say_sizes(told: dict[str, Any], machine: Machine) -> None:
     """For people: what each size would come to in the time."""
     from rich.text import Text
 
     from wuxing.commands import show
 
+    seconds, sizes, chosen = told["budget_seconds"], told["sizes"], told["chosen"]
     rows = [
         (
             Text("→" if item["size"] == chosen else "", "green"),

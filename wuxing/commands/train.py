@@ -46,7 +46,7 @@ def estimate(
     from wuxing.commands import estimate as asked
     from wuxing.compute.measure import measured_speed
     from wuxing.core.error import UsageError
-    from wuxing.train.plan.estimate import estimate_size, is_size, machine_of, sizes_for, this_machine
+    from wuxing.train.plan.estimate import estimate_size, is_size, machine_of, this_machine
 
     store = open_store(home)
     models = [artifact for artifact in store.all() if artifact.kind == "model"]
@@ -54,15 +54,11 @@ def estimate(
     positions = int(tokens) if tokens else None
     recipe = Path(target) if target is not None and Path(target).suffix in (".yaml", ".yml") else None
     if budget is not None:
-        seconds = asked.parse_span(budget)
         if recipe is not None:
             one = next(iter(asked.models_of(recipe, store, step).values()))
             length, vocabulary = one.config.length_tokens, one.vocab_size
-        sizes = sizes_for(seconds, vocabulary, length, machine, count, positions)
-        chosen = min((item for item in sizes if item["fits"]), key=lambda item: item["loss"], default=None)
-        best = chosen["size"] if chosen else None
-        told = {"budget_seconds": seconds, "chosen": best, "sizes": sizes, "source": "Besiroglu et al. 2024"}
-        answer(told, as_json, lambda: asked.say_sizes(seconds, sizes, best, machine))
+        told = asked.sizes_told(asked.parse_span(budget), vocabulary, length, machine, count, positions)
+        answer(told, as_json, lambda: asked.say_sizes(told, machine))
         return
     if target is None:
         raise UsageError("nothing to estimate", 'Name a recipe, a size or a model, or ask --budget "3 min"')

@@ -36,22 +36,18 @@ from wuxing.train.validate import ROWS_AT_ONCE_TOKENS
 
 TRIES = 3
 """The profiler was seen to end a step without a single block, late in a long process."""
-
-
-_ONE_SESSION = threading.Lock()
-"""Two sessions of PyTorch's profiler at once, in two threads, end without blocks or with a segmentation fault."""
-
-
-class Blind(Exception):
-    """PyTorch's profiler saw no block in any try, so nothing is known: the formula stands in."""
-
-
 MOST_FLOPS = 3e12
 """Of both steps: some six seconds of two cores.  Larger networks are planned by formula."""
 SLICE = 1 << 21
 """Logits of a slice of the loss: with fewer rows than one slice, what the loss takes still grows with them."""
 PARTS = ("forward", "backward", "update")
 MARK = "wuxing:"
+_ONE_SESSION = threading.Lock()
+"""Two sessions of PyTorch's profiler at once, in two threads, end without blocks or with a segmentation fault."""
+
+
+class Blind(Exception):
+    """PyTorch's profiler saw no block in any try, so nothing is known: the formula stands in."""
 
 
 @dataclass(frozen=True)
