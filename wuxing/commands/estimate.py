@@ -52,10 +52,10 @@ def models_of(path: Path, store: Store, only: str | None = None) -> dict[str, Pl
     steps = {step.step: step.config for step in recipe.needed_for(only)}
     sizes = {name: config.vocab_size for name, config in steps.items() if isinstance(config, TokenizerConfig)}
     models = {name: config for name, config in steps.items() if isinstance(config, ModelConfig)}
+    if only is not None and only not in models:
+        raise UsageError(f"{only} is no model", "Name a step of make: model, or none for all of them")
     if not models:
         raise UsageError(f"{path} trains no model", "Give a recipe with a step of make: model, or a size such as 125m")
-    if only is not None and only not in models:
-        raise UsageError(f"{only} is no model", f"Models of the recipe: {', '.join(models)}")
     shapes: dict[str, Mapping[str, Any] | None] = {}
     found = {}
     for name, config in models.items():
