@@ -199,7 +199,7 @@ def _reasons(way: Way, tried: Sequence[Way]) -> tuple[str, ...]:
     if not tried:
         return (f"{way.words}, which fits as it is",)
     first = tried[0]
-    return (way.words, f"{first.words} would need {first.plan.peak / 1e9:,.1f} GB")
+    return (f"{first.words} would need {first.plan.peak / 1e9:,.1f} GB", f"so {way.words}")
 
 
 def estimate_training(
