@@ -30,8 +30,9 @@ os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 import killer
 import torch
 from killer import Kill, live, marks
-from lives import LIVES, copy_home, recipe, write_data
+from lives import LIVES, RANKS, copy_home, recipe, write_data
 
+import wuxing.train.save.share  # noqa: F401  torch's FSDP takes seconds, which each forked life would pay again
 from wuxing.compute.team import from_environment
 from wuxing.core.context import Context
 from wuxing.core.environment import environment
@@ -99,7 +100,7 @@ class Torture:
 
     def __init__(self, root: Path, life: str, seed: int):
         self.root, self.life, self.random = root, life, Random(f"{seed}/{life}")
-        self.ranks = 2 if life == "two_ranks" else 1
+        self.ranks = RANKS.get(life, 1)
         self.home, self.log = root / f"killed-{life}", root / f"{life}.log"
         self.hits: list[dict[str, Any]] = []
 

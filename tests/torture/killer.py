@@ -124,6 +124,7 @@ def watch_phases() -> None:
     from wuxing.train import make
     from wuxing.train.run import Run
     from wuxing.train.save.checkpoint import Checkpoints
+    from wuxing.train.save.share import SharedCheckpoints
     from wuxing.train.trainer import Trainer
 
     for owner, name, label in (
@@ -133,24 +134,28 @@ def watch_phases() -> None:
         (Run, "save", "copying for a save"),
         (Run, "_rewind", "rewinding"),
         (Checkpoints, "wait", "waiting for the writer"),
+        (SharedCheckpoints, "wait", "waiting for the writer"),
         (make, "_write", "writing the files"),
         (Store, "sign", "signing"),
     ):
         labelled(owner, name, label)
-    write, step, resume = Checkpoints._write, Trainer.step, Run.resume
+    step, resume = Trainer.step, Run.resume
 
     @wraps(resume)
     def resuming(self: Any) -> Any:
         marks.memory[24:32] = np.float64(time.monotonic()).tobytes()
         return resume(self)
 
-    @wraps(write)
-    def writing(*arguments: Any, **settings: Any) -> Any:
-        marks.memory[1] = 1
-        try:
-            return write(*arguments, **settings)
-        finally:
-            marks.memory[1] = 0
+    def writing(write: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(write)
+        def marked(*arguments: Any, **settings: Any) -> Any:
+            marks.memory[1] = 1
+            try:
+                return write(*arguments, **settings)
+            finally:
+                marks.memory[1] = 0
+
+        return marked
 
     @wraps(step)
     def counted(self: Any) -> Any:
@@ -158,7 +163,8 @@ def watch_phases() -> None:
         marks.count(8)
         return report
 
-    Checkpoints._write = writing  # type: ignore[method-assign]
+    Checkpoints._write = writing(Checkpoints._write)  # type: ignore[method-assign]
+    SharedCheckpoints._write_share = writing(SharedCheckpoints._write_share)  # type: ignore[method-assign]
     Trainer.step = counted  # type: ignore[method-assign]
     Run.resume = resuming  # type: ignore[method-assign]
 

@@ -34,6 +34,8 @@ PLAIN: dict[str, Any] = {
 TUNED: dict[str, Any] = {key: value for key, value in PLAIN.items() if key not in ("architecture", "tokenizer")}
 LEAP = [{"after": 0.7, "data": {"strange": 1.0}}, {"after": 0.733, "data": {"articles": 1.0}}]
 """One step of nonsense after 21 of 30: the loss leaps."""
+HALVES = {"articles": 0.5, "dialogues": 0.5}
+FOLLOW = {"rule": "progress", "times": 6, "tokens": 512}
 
 LIVES: dict[str, dict[str, Any]] = {
     "muon": PLAIN | {"average": 0.9, "dropout": 0.1, "keep": "best", "keep_for_replay": 2},
@@ -101,9 +103,14 @@ LIVES: dict[str, dict[str, Any]] = {
         "save_every_seconds": 1e-6,
     },
     "compiled": PLAIN | {"compile": "always", "average": 0.9},
+    "mixture": PLAIN | {"data": HALVES, "mixture": FOLLOW, "keep_for_replay": 1},
     "two_ranks": PLAIN | {"average": 0.9, "dropout": 0.1, "keep": "best"},
+    "mixed_ranks": PLAIN | {"data": HALVES, "mixture": FOLLOW, "keep_for_replay": 1},
+    "sharded": PLAIN | {"sharding": "shard", "average": 0.9, "keep": "best", "keep_for_replay": 2},
 }
-"""By name.  `adjust` has its knobs turned while it runs, `two_ranks` is trained by two processes."""
+"""By name.  `adjust` has its knobs turned while it runs."""
+RANKS = {"two_ranks": 2, "mixed_ranks": 2, "sharded": 2}
+"""Lives that several processes train."""
 
 
 def recipe(root: Path, life: str) -> Recipe:

@@ -134,9 +134,10 @@ def test_killed_and_resumed_is_the_same_to_the_bit(
     assert shares(made.path) == shares(followed.path)
 
 
-def test_a_run_of_two_processes_goes_on_alone_with_their_shares(
+def test_a_run_of_two_processes_goes_on_alone_and_is_that_of_one(
     followed: Artifact, world: dict[str, Artifact], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Shares, samples and every bit of the weights: what follows the losses must not know how many add them up."""
     again = config(save_every_seconds=0.001)
     with (
         monkeypatch.context() as patch,
@@ -144,12 +145,13 @@ def test_a_run_of_two_processes_goes_on_alone_with_their_shares(
         pytest.raises(Interrupted),
     ):
         make_in(tmp_path / "m", ModelKind(), again, base_parents(world), context)
-    begun = shares(tmp_path / "m")
-    assert len(begun) == 4 and all(
-        abs(one - other) < 0.05 for (_, one), (_, other) in zip(begun, shares(followed.path), strict=False)
-    )
+    assert shares(tmp_path / "m") == shares(followed.path)[:4]
     made = make_in(tmp_path / "m", ModelKind(), again, base_parents(world), Context(home=tmp_path))
-    assert shares(made.path)[:4] == begun and len(shares(made.path)) == 6 and made.record["failures"] == []
+    assert shares(made.path) == shares(followed.path) and made.record["failures"] == []
+    assert (made.path / "model.safetensors").read_bytes() == (followed.path / "model.safetensors").read_bytes()
+    one, other = (read_json(path / "training.json") for path in (made.path, followed.path))
+    assert one["plan"] == other["plan"] and one["validation"] == other["validation"]
+    assert one["passages"][0]["changed"] == {"processes": ["2", "1"]}
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +185,7 @@ def test_what_is_known_gives_way_and_the_rest_is_learnt_better(
     plain = {key: value for key, value in base_config().items() if key not in ("architecture", "tokenizer")}
     for name, mixture in (("fixed", None), ("followed", follow)):
         changes = {"start_from": "known", "data": {"articles": 0.5, "sums": 0.5}, "mixture": mixture}
+        changes["exact_sums"] = False  # the trajectory that this was written for: 24 steps differ by luck
         made = make_in(tmp_path / name, ModelKind(), plain | changes, foreign, Context(home=tmp_path))
         figures[name] = read_json(made.path / "training.json")["validation"][-1]
     assert shares(tmp_path / "followed")[2][1] < 0.4, shares(tmp_path / "followed")

@@ -24,6 +24,7 @@ from wuxing.core.store import Store
 from wuxing.model.architecture import Architecture, count_parameters, resolve
 from wuxing.train.config import ModelConfig
 from wuxing.train.plan import fit as fitting
+from wuxing.train.plan import memory
 from wuxing.train.plan import probe as probing
 from wuxing.train.plan.calibration import entries, memory_factor, note
 from wuxing.train.plan.estimate import TRIED, estimate_size, estimate_step, is_size, sizes_for
@@ -197,6 +198,29 @@ def test_pieces_shrink_then_blocks_are_computed_again_then_it_is_refused(
     monkeypatch.setattr(fitting, "free_memory", lambda device: sizes[16384, True])
     found = fit_to_memory(only, shape, torch.bfloat16, torch.device("cpu"), 1, tmp_path, said.append)
     assert (found.piece_tokens, found.recompute) == (8192, True) and "computed again" in said[-1]
+
+
+def test_processes_of_one_host_are_counted_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one process fits into does not take two that hold the whole state, but two that share it; the lead alone
+    copies the state for a checkpoint."""
+    config = _config(architecture={"size": "8m", "width": 64, "layers": 6, "max_positions": 64}, batch_tokens=4096)
+    config = config.model_copy(update={"piece_tokens": 64, "recompute": True})
+    shape = _shape(config)
+    whole = plan_run(config, shape, torch.bfloat16)
+
+    def decide(processes: int, shards: int) -> int:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+        return fit_to_memory(
+            config, shape, torch.bfloat16, torch.device("cpu"), shards, tmp_path, lambda line: None
+        ).peak
+
+    monkeypatch.setattr(memory, "available_memory", lambda: 2 * whole.peak - whole.copies)
+    assert decide(1, 1) == decide(2, 1) == whole.peak
+    monkeypatch.setattr(memory, "available_memory", lambda: 2 * whole.peak - whole.copies - 2)
+    with pytest.raises(WuxingError, match="in each of 2 processes on this host, .* are free for each") as refused:
+        decide(2, 1)
+    assert "take fewer processes" in str(refused.value.remedy) and decide(1, 1) == whole.peak
+    assert decide(2, 2) < whole.peak
 
 
 def test_smaller_pieces_and_recomputation_keep_the_weights(world: dict[str, Artifact], tmp_path: Path) -> None:

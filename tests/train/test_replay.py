@@ -109,7 +109,7 @@ def test_a_changed_measurement_moment_and_model_are_caught(
     assert found.differences[-1] == "step 24: model.norm.weight differs"
 
 
-def test_another_place_is_named_and_two_processes_are_refused(
+def test_another_place_is_named_and_so_are_processes_that_left_no_topology(
     kept: tuple[Artifact, dict[str, Artifact]], tmp_path: Path
 ) -> None:
     import shutil
@@ -123,7 +123,7 @@ def test_another_place_is_named_and_two_processes_are_refused(
     assert found.differences == [] and found.elsewhere.startswith("after step 0: torch 1.0 → ")
     start["made_with"]["processes"] = "2"
     (moved.path / "start.json").write_text(json.dumps(start))
-    with pytest.raises(WuxingError, match="was trained by 2 processes, and a replay is made by one"):
+    with pytest.raises(WuxingError, match="by 2 processes here and by others later"):
         replay(moved, kept[1], 1, Context(home=tmp_path), 0)
 
 

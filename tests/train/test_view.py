@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import statistics
+from collections.abc import Callable
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import pytest
+from rich.console import Console
 
+from wuxing.commands.progress import dashboard
 from wuxing.core.artifact import Artifact
 from wuxing.core.error import WuxingError
 from wuxing.core.file import append_line, read_json, read_lines
 from wuxing.core.lease import is_held, lease
 from wuxing.page.render import loaded_things
+from wuxing.train.plan.budget import Start
+from wuxing.train.watch.left import run_left, stretches, time_left
 from wuxing.train.watch.page import TEXTS, clock, run_page
-from wuxing.train.watch.view import CURVES, braille, find_run, time_left, view
+from wuxing.train.watch.view import CURVES, braille, find_run, lost_processes, view
 
 
 def test_a_finished_run_is_what_its_files_say(base: Artifact) -> None:
@@ -52,10 +60,76 @@ def test_the_time_left_holds_what_the_steps_say() -> None:
     assert steady == pytest.approx((20.0, 20.0))
     uneven = [1.0 if number % 10 < 5 else 3.0 for number in range(50)]
     low, high = time_left(uneven, 10)
-    error = statistics.stdev([1.0, 3.0] * 5) / 10**0.5
-    assert (low, high) == pytest.approx((20 - 20 * error, 20 + 20 * error))
-    assert time_left([2.0], 10) == pytest.approx((0.0, 40.0))
+    block = (2 + 4 / 9) * statistics.stdev([1.0, 3.0] * 5)  # of ten blocks; ten steps to come are two more
+    wide = 10 * block * (1 / 10 + 1 / 2) ** 0.5
+    assert (low, high) == pytest.approx((max(0.0, 20 - wide), 20 + wide))
+    assert time_left([2.0], 10) == pytest.approx((20 - (10**2 + 50) ** 0.5, 20 + (10**2 + 50) ** 0.5))
     assert time_left(uneven, 0) == (0.0, 0.0)
+
+
+def clocked(start: Start, seconds: Callable[[float], float], noise: Random, steps: int, looks: int) -> list[Any]:
+    """The log of a run whose steps take what their arithmetic says, with a machine that is 10 % uneven."""
+    lines: list[Any] = [{"step": 0, "validation": {"b": 1.0}, "seconds": 0.5}]
+    for step in range(1, steps + 1):
+        work = next(part.work for part in stretches(start) if part.first < step <= part.last)
+        lines.append({"step": step, "loss": 1.0, "seconds": seconds(work) * noise.uniform(0.9, 1.1)})
+        if step % (steps // looks) == 0:
+            lines.append({"step": step, "validation": {"b": 1.0}, "seconds": 0.5 * noise.uniform(0.9, 1.1)})
+    return lines
+
+
+RAMPED = {"stages": [[0, 2, 4], [40, 4, 2], [160, 8, 1]], "attention_share": 0.2, "measurements": 5}
+"""20 steps of 2 rows in quarters, 30 of 4 in halves, then 8 whole ones."""
+
+
+@pytest.mark.parametrize("fixed", [0.0, 0.2, 0.5])
+def test_the_time_left_of_steps_that_grow_holds_the_true_end(base: Artifact, fixed: float) -> None:
+    """Runs of 120 steps whose end is known; the part of a step that does not grow is nothing, a fifth or half of the
+    first steps' time.  Steps counted alike would promise a third of the time at step 15."""
+    start = Start(**{**read_json(base.path / "start.json"), **RAMPED})
+    assert [(part.first, part.last) for part in stretches(start)] == [(0, 20), (20, 50), (50, float("inf"))]
+    works = [part.work for part in stretches(start)]
+    assert works == pytest.approx([2 * 0.85, 4 * 0.9, 8])
+    held, wide = [], []
+    for seed in range(20):
+        lines = clocked(start, lambda w: fixed + (1 - fixed) * w / works[0], Random(seed), 120, 4)
+        for at in (6, 15, 24, 45, 60, 90, 115):
+            cut = next(place for place, line in enumerate(lines) if "loss" in line and line["step"] == at) + 1
+            rest = sum(line["seconds"] for line in lines[cut:])
+            found = run_left(lines[:cut], start, 120)
+            assert found is not None
+            held.append(found[0] <= rest <= found[1])
+            wide.append((at, (found[1] - found[0]) / rest))
+            counted = time_left([line["seconds"] for line in lines[:cut] if "loss" in line], 120 - at)
+            assert at != 15 or counted[1] < 0.75 * rest
+    assert sum(held) >= 0.9 * len(held), sum(held) / len(held)
+    assert max(width for at, width in wide if at >= 90) < 0.3  # all sizes seen: the machine's noise alone
+    assert run_left(lines[:1], start, 120) is None
+    assert run_left(lines, start, 120) == (0.0, 0.0)
+
+
+def test_who_was_lost_and_what_became_of_it(base: Artifact, tmp_path: Path) -> None:
+    torchrun = "restart 1 by torchrun"
+    lines = [{"step": 4, "lost": "rank 1 (a)", "processes": 2}, {"step": 9, "lost": torchrun, "processes": 4}]
+    attempts = [{"attempt": 1}, {"lost": "rank 1 (a)"}, {"attempt": 2}, {"lost": "rank 0 (b)"}]
+    found = lost_processes(lines, attempts)
+    assert [(line["who"], line["step"], line["processes"], line["replaced"]) for line in found] == [
+        (torchrun, 9, 4, True),
+        ("rank 1 (a)", 4, 2, True),
+        ("rank 0 (b)", None, None, False),
+    ]
+    assert lost_processes([], [*attempts[3:], {"attempt": 3}])[0]["replaced"]
+    shown = view(base.path, "base")
+    assert shown.lost == []
+    shown.lost = [{**found[1], "who": "rank 1 (<b>, process 7) was ended by SIGKILL"}, found[2]]
+    page = run_page(shown)
+    assert "rank 1 (&lt;b&gt;, process 7) was ended by SIGKILL; 2 processes went on" in page
+    assert "rank 0 (b); the same command goes on from the last save" in page
+    console = Console(record=True, width=100, file=io.StringIO())
+    console.print(dashboard(shown))
+    text = " ".join(console.export_text().replace("│", " ").split())
+    assert "SIGKILL: 2 processes went on after step 4" in text
+    assert "rank 0 (b): the same command goes on from the last save" in text
 
 
 def test_dots_lie_where_the_values_are() -> None:

@@ -194,7 +194,10 @@ def _replay(store: Store, name: str | None, steps: int, first: int | None, as_js
             print(line)
         what = "losses, gradient norms and weights" if found.weights else "losses and gradient norms"
         end = f"{len(found.differences)} differences" if found.differences else f"{what} are the same, bit for bit"
-        print(f"{found.model}, steps {found.first + 1} to {found.last}: {end}")
+        by = f" by {found.processes} processes" if found.processes > 1 else ""
+        print(f"{found.model}, steps {found.first + 1} to {found.last}{by}: {end}")
+        if found.until:
+            print(f"it ends with step {found.last}: {found.until}")
         if found.elsewhere:
             print(f"this is not where it was trained ({found.elsewhere}): last bits may differ from that alone")
 

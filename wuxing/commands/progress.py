@@ -59,14 +59,34 @@ def dashboard(view: View) -> Any:
             label = f"{high:8.3g} " if number == 0 else f"{low:8.3g} " if number == len(plot) - 1 else " " * 9
             lines.append(Text.assemble((label, "dim"), (row, "blue")))
         lines.append(Text(f"{'':9}loss, step {points[0][0]:,} to {points[-1][0]:,}", "dim"))
+    lines += _events(view)
+    title = Text.assemble((view.name, "bold"), "  ", (view.state, STYLE[view.state]))
+    return Panel(Group(*lines), title=title, title_align="left", width=min(100, show.console().width))
+
+
+def _events(view: View) -> list[Any]:
+    """What happened to it: processes lost, leaps of the loss, knobs."""
+    from rich.text import Text
+
+    lines = []
+    for lost in view.lost[-3:]:
+        after = (
+            f"{lost['processes']} processes went on after step {lost['step']:,}"
+            if lost["step"] is not None
+            else "all processes start anew"
+            if lost["replaced"]
+            else "the same command goes on from the last save"
+        )
+        lines.append(Text(f"{lost['who']}: {after}", "red"))
+    if len(view.lost) > 3:
+        lines.append(Text(f"{len(view.lost)} losses of processes in all", "red"))
     for leap in view.leaps[-3:]:
         lines.append(Text(f"the loss leapt at step {leap['step']:,}: {', '.join(leap['records'][:3])}", "yellow"))
     for knob in view.adjustments[-3:]:
         lines.append(
             Text(f"{knob['knob']} {knob['value']:g} from step {knob['step'] + 1:,} on ({knob['why']})", "cyan")
         )
-    title = Text.assemble((view.name, "bold"), "  ", (view.state, STYLE[view.state]))
-    return Panel(Group(*lines), title=title, title_align="left", width=min(100, show.console().width))
+    return lines
 
 
 def watch(look: Callable[[], View], page: Path | None, language: str, live: bool) -> View:

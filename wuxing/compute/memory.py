@@ -142,6 +142,12 @@ def plan_compute(
     return ComputePlan(flops, flops / (gflops_per_second * 1e9 * utilisation))
 
 
+def position_arithmetic(shape: Mapping[str, Any], parameters: int, length_tokens: int) -> tuple[float, float]:
+    """FLOPs of one position in a row of `length_tokens`, and the share of them that grows with that length."""
+    whole, least = (plan_compute(shape, parameters, 1, length, 1.0).flops for length in (length_tokens, 0))
+    return whole, round(1 - least / whole, 6)
+
+
 def available_memory() -> int:
     """Bytes that this process may still take: what the machine has free, or less where its control group says so, or
     one of those that this group is in (containers, systemd-run, SLURM)."""
@@ -199,11 +205,13 @@ def refuse_too_large(
     available: int | None = None,
     what: str = "training",
     shards: int = 0,
+    processes: int = 1,
     cheaper: Sequence[str] = ("a smaller piece_tokens", "recompute: true"),
 ) -> None:
     """Raises WuxingError before anything is allocated when the plan needs more than there is.
 
     `shards`: over how many processes with as much memory each its state would have to be cut; 0: not known.
+    `processes`: on this host, each of which needs that much of what is `available` to it.
     `cheaper`: what has not been tried yet and makes activations smaller.
     """
     available = available_memory() if available is None else available
@@ -213,9 +221,12 @@ def refuse_too_large(
     smaller = f"architecture.size of about {size_text(fitting)}" if fitting >= 1e5 else "much smaller architecture.size"
     fewer = "".join(f", or {way}" for way in cheaper) if plan.activations > plan.peak / 4 else ""
     fewer += f", or cut its state over {shards} such machines (sharding: shard)" if shards else ""
+    each = f" in each of {processes} processes on this host" if processes > 1 else ""
+    for_each = " for each" if processes > 1 else ""
+    fewer += ", or take fewer processes" if processes > 1 and plan.peak <= available * processes else ""
     raise WuxingError(
-        f"a model too large for memory: {what} {plan.parameters:,} parameters needs {_gibibytes(plan.peak)}, "
-        f"{_gibibytes(available)} are free",
+        f"a model too large for memory: {what} {plan.parameters:,} parameters needs {_gibibytes(plan.peak)}{each}, "
+        f"{_gibibytes(available)} are free{for_each}",
         f"Choose an {smaller}{fewer}" if fitting >= 1e5 else f"Choose a {smaller}{fewer}",
     )
 

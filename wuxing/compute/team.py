@@ -293,6 +293,16 @@ def ranks() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() and not _by_itself else 1
 
 
+def ranks_here() -> int:
+    """Processes of the team on this host: as whoever started them said, else those on hosts of this one's name.
+
+    All of them ask together, for only some may have been told.
+    """
+    told, name = int(os.environ.get("LOCAL_WORLD_SIZE") or 0), platform.node()
+    here = [said for node, said in of_everyone([name, told]) if node == name]
+    return told or max(len(here), *here)
+
+
 def summed(values: list[float]) -> list[float]:
     """Sums over all ranks, in fp64."""
     if ranks() == 1:

@@ -18,13 +18,17 @@ from wuxing.data.batch import BATCH_SHARE, Batch
 from wuxing.data.packing import Packing, Row
 from wuxing.data.plan import Ladder, Phase, SamplePlan, Stage
 
+SAME_PIECES = 8
+"""Of a step, at least, where it has as many rows: up to so many processes find something to do in it."""
+
 
 @dataclass
 class PackedSource:
     """Steps of `step_rows` rows, or of fewer at first, over one data set or a weighted mixture.
 
     With several ranks, rank r of `ranks` gets rows r, r + ranks, ... of each step: the sequence of steps is the same
-    for any number of them.  Pieces have at most `piece_rows` rows.
+    for any number of them.  Pieces have at most `piece_rows` rows.  With `same_pieces` a step is cut into the same
+    pieces for any number of ranks, and rank r gets pieces r, r + ranks, ...
     """
 
     packings: Mapping[str, Packing]
@@ -50,6 +54,8 @@ class PackedSource:
     """Batches lie in pinned memory, from which a GPU fetches them beside its work."""
     events: list[Phase] = field(default_factory=list)
     """Weights that were changed while the run went on, each from a place of the plan on."""
+    same_pieces: bool = False
+    """The same pieces for any number of ranks."""
     figures: dict[str, float] = field(default_factory=dict)
     _coming: deque[tuple[int, Future[list[Batch]]]] = field(default_factory=deque, init=False, repr=False)
 
@@ -117,6 +123,9 @@ class PackedSource:
 
     def _pieces(self, position: int) -> list[Batch]:
         stage = self.stage(position)
+        if self.same_pieces:
+            cut = [self.batch(list(places)).cut(stage.parts) for places in self._same_places(position, stage.rows)]
+            return [piece.pinned() for piece in cut] if self.pin else cut
         places = range(position + self.rank, position + stage.rows, self.ranks)
         if not places:  # fewer rows than ranks
             return []
@@ -125,6 +134,14 @@ class PackedSource:
         width = max(1, len(batch) // len(places))
         pieces = batch.pieces(max(width, rows - rows % width))
         return [piece.pinned() for piece in pieces] if self.pin else pieces
+
+    def _same_places(self, position: int, rows: int) -> list[range]:
+        """This rank's pieces of a step that is cut alike for any number of ranks."""
+        most = max(1, rows // SAME_PIECES)
+        size, end = min(self.piece_rows or most, most), position + rows
+        return [
+            range(start, min(start + size, end)) for start in range(position + self.rank * size, end, self.ranks * size)
+        ]
 
     def _fetched(self) -> list[Batch]:
         """The pieces at the position, made before they were asked for; the next ones are ordered first."""

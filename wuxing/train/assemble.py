@@ -87,8 +87,8 @@ def assemble(
 ) -> Parts:
     """Build a run.  `rollouts`: where replies are kept, None for a trial."""
     tokenizer = load_tokenizer(parents)
-    if topology.shards > 1 and config.objective.classify is not None:
-        raise WuxingError("a classifier cannot be cut over processes yet", "Take sharding: replicate")
+    if topology.shards > 1:
+        _refuse_cut(config)
     shards: Shards | None = None
     if topology.shards > 1:
         start = None if config.architecture is not None else parents["start_from"].path
@@ -116,6 +116,7 @@ def assemble(
     packings: dict[str, Packing] = dict(labels.train) if labels else _packings(config, parents, tokenizer)
     step_rows = config.batch_tokens // config.length_tokens
     source = PackedSource(packings, config.data, seed, step_rows, piece_rows, team.rank(), team.ranks())
+    source.same_pieces = config.adds_exactly
     source.ahead, source.pin = STEPS_AHEAD, device.type == "cuda"
     source.ladders = ladders(config.curriculum, packings)
     source.change = _masking(config, parents, tokenizer, seed)
@@ -136,6 +137,18 @@ def assemble(
     positions, epoch = step_rows * config.length_tokens, source.epoch_rows / step_rows
     of_data = (positions, epoch, packings, piece_rows, length)
     return Parts(network, tokenizer, source, objective, validate, *of_data, shards=shards, text=text)
+
+
+def _refuse_cut(config: ModelConfig) -> None:
+    """Raises for what a state that is cut over processes cannot do."""
+    if config.objective.classify is not None:
+        raise WuxingError("a classifier cannot be cut over processes yet", "Take sharding: replicate")
+    if config.adds_exactly:
+        raise RefusedError(
+            "sums that no number of processes changes, which a mixture that follows its losses needs for the same "
+            "samples everywhere, are not built for a state that is cut over processes",
+            "Take sharding: replicate, or exact_sums: false (another number of processes may then see other samples)",
+        )
 
 
 def _reinforced(

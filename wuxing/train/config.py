@@ -243,6 +243,11 @@ class ModelConfig(StepConfig):
     on a host's fast links; `auto`: whole where that fits, else cut within a host, else over all."""
     shard_processes: int | None = plumbing(None, ge=2)
     """`hybrid`: processes of one group; left out: those of a host."""
+    exact_sums: bool | None = plumbing(None)
+    """Cut each step into the same pieces on any number of processes (eight at least) and add their gradients up
+    without rounding: the same bits on 1, 2 or 8 processes with as many threads each, for 8 bytes per parameter.  Left
+    out: where the shares of a `mixture` follow the losses, so that the samples stay the same.  Not where the state is
+    cut (`sharding`)."""
     save_every_seconds: float = plumbing(60.0, gt=0)
     """Time between checkpoints; a kill loses at most so much work."""
     keep_for_replay: int = plumbing(0, ge=0)
@@ -254,6 +259,11 @@ class ModelConfig(StepConfig):
         """The steps whose checkpoints stay in the artifact."""
         turns = self.keep_for_replay
         return frozenset(max(1, round(steps * turn / (turns + 1))) for turn in range(1, turns + 1))
+
+    @property
+    def adds_exactly(self) -> bool:
+        """Whether sums must not depend on the number of processes."""
+        return self.mixture is not None if self.exact_sums is None else self.exact_sums
 
     @property
     def measurements(self) -> float:
@@ -315,6 +325,13 @@ class ModelConfig(StepConfig):
             raise ValueError(
                 f"architecture.attention bidirectional and objective {word} contradict each other: a token would see "
                 "what it is to predict"
+            )
+        if self.exact_sums and self.sharding in ("shard", "hybrid"):
+            raise ValueError(f"exact_sums and sharding {self.sharding} contradict each other: take replicate")
+        if learns_by_reward and self.exact_sums:
+            raise ValueError(
+                "exact_sums and objective grpo contradict each other: which replies are drawn together "
+                "depends on the processes; take exact_sums out"
             )
         if learns_by_reward and self.dropout:
             raise ValueError("dropout and objective grpo contradict each other: replies are drawn without it")

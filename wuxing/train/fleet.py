@@ -10,13 +10,13 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from wuxing.compute.fleet import Attempt, error_to_json, is_lost
+from wuxing.compute.fleet import Attempt, Ending, error_to_json, is_lost
 from wuxing.compute.place import LOST, Ground, LocalGround, LostError, Place, end_with_parent
 from wuxing.core.artifact import Artifact
 from wuxing.core.context import Context
@@ -63,6 +63,26 @@ def train_on_fleet(config: ModelConfig, parents: Mapping[str, Artifact], draft: 
         ground.give_back()
 
 
+def watch_job(
+    places: Sequence[Place],
+    job: str,
+    context: Context,
+    saving: Callable[[], bool] = lambda: False,
+    started: Callable[[Attempt], None] = lambda attempt: None,
+) -> Ending:
+    """Start a process at each place, show what rank 0 says, and wait until all have ended."""
+    stage = _Stage(context.progress)
+    attempt = Attempt(
+        places=places,
+        timeout_seconds=float(os.environ.get("WUXING_TIMEOUT_SECONDS", "120")),
+        hear=stage.hear,
+        asked_to_stop=lambda: context.stop.requested,
+        saving=saving,
+    )
+    with stage.open():
+        return attempt.run(LEAD, FOLLOWER, job, _environment(), started)
+
+
 def _ground(context: Context) -> Ground:
     if context.on != "ray":
         return LocalGround()
@@ -86,18 +106,10 @@ class _Fleet:
 
         places = self._places()
         context, checkpoints = self.context, self.draft.path / "checkpoints"
-        stage = _Stage(context.progress)
-        attempt = Attempt(
-            places=places,
-            timeout_seconds=float(os.environ.get("WUXING_TIMEOUT_SECONDS", "120")),
-            hear=stage.hear,
-            asked_to_stop=lambda: context.stop.requested,
-            saving=lambda: _is_written(checkpoints),
-        )
         job = job_of(self.config, self.parents, self.draft, context)
-        with stage.open(), marked(self.draft.path) as mark:
-            whole = {**job, "mark": mark, "lost": "".join(self.losses[-1:])}
-            ending = attempt.run(LEAD, FOLLOWER, json.dumps(whole), _environment(), self._record)
+        with marked(self.draft.path) as mark:
+            whole = json.dumps({**job, "mark": mark, "lost": "".join(self.losses[-1:])})
+            ending = watch_job(places, whole, context, lambda: _is_written(checkpoints), self._record)
         if ending.error is not None:
             raise ending.error
         if not ending.lost:
@@ -268,6 +280,7 @@ def main() -> None:
 
 def _lead(job: dict[str, Any], reporter: Reporter) -> None:
     from wuxing.train.make import make_model
+    from wuxing.train.save.replay import repeat
     from wuxing.train.together import lead_of, taken, wrong_here
 
     if wrong := wrong_here(job["mark"]):
@@ -277,7 +290,10 @@ def _lead(job: dict[str, Any], reporter: Reporter) -> None:
     with _fence(draft.path.parent / ".lead", draft.name, reporter), context.stop.listening():
         processes = lead_of(context)
         try:
-            make_model(config, parents, draft, context)
+            if "until" in job:
+                repeat(config, parents, draft, context, job["until"], processes)
+            else:
+                make_model(config, parents, draft, context)
         finally:
             if processes is not None:
                 processes.close()

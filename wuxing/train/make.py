@@ -13,7 +13,7 @@ import torch
 
 from wuxing.compute import team
 from wuxing.compute.device import chosen_precision, pick_device
-from wuxing.compute.memory import MemoryPlan, plan_compute
+from wuxing.compute.memory import MemoryPlan
 from wuxing.compute.mesh import Topology
 from wuxing.compute.team import Team, own_threads
 from wuxing.core.artifact import Artifact
@@ -26,7 +26,7 @@ from wuxing.core.memory import trim_memory
 from wuxing.core.step import Draft
 from wuxing.data.plan import Stage
 from wuxing.data.source import PackedSource
-from wuxing.model.architecture import count_parameters, describe
+from wuxing.model.architecture import describe
 from wuxing.model.network import Network
 from wuxing.train.assemble import WHOLE, Parts, assemble, load_tokenizer, mixer_of, shape_of
 from wuxing.train.config import ModelConfig
@@ -34,7 +34,7 @@ from wuxing.train.evidence import Proof, judge, prove
 from wuxing.train.fleet import has_fleet, train_on_fleet
 from wuxing.train.numerics import cut_difference, pack_difference
 from wuxing.train.order import phases
-from wuxing.train.plan.budget import Start, Trial, resolve_steps, span_seconds, try_out
+from wuxing.train.plan.budget import Start, Trial, foreseen, resolve_steps, span_seconds, try_out
 from wuxing.train.plan.compile import is_compiled
 from wuxing.train.plan.fit import fit_to_memory
 from wuxing.train.plan.memory import Watch, plan_run
@@ -47,6 +47,7 @@ from wuxing.train.together import hand_out, job_of, lead_of, own_device
 from wuxing.train.trainer import Trainer
 from wuxing.train.update.average import Average
 from wuxing.train.update.dropout import Dropout
+from wuxing.train.update.exact import ExactSum
 from wuxing.train.update.freeze import check_names
 from wuxing.train.update.law import learning_rate, settled
 
@@ -199,7 +200,7 @@ def decide(setting: Setting, threads: int) -> Start:
         planned_seconds=planned,
         **fit.decided,
         checks=checks,
-        position_flops=plan_compute(shape, count_parameters(shape), 1, config.length_tokens, 1.0).flops,
+        **foreseen(config, shape, steps),
         data=list(config.data or {}),
         made_with=made_with(setting.device),
         stages=[[stage.start, stage.rows, stage.parts] for stage in stages],
@@ -257,11 +258,8 @@ def begin(setting: Setting, start: Start, watch: Watch) -> Run:
 
 
 def _checkpoints(setting: Setting, parts: Parts) -> Checkpoints:
-    directory, keep, say = (
-        setting.draft.path / "checkpoints",
-        setting.config.keep_checkpoints,
-        setting.context.progress.say,
-    )
+    directory, keep = setting.draft.path / "checkpoints", setting.config.keep_checkpoints
+    say = setting.context.progress.say
     if parts.shards is None:
         return Checkpoints(directory, keep, say=say)
     from wuxing.train.save.share import SharedCheckpoints  # torch.distributed.checkpoint takes a second to import
@@ -293,6 +291,7 @@ def _trainer(setting: Setting, parts: Parts, rate: float, steps: int, precision:
         guard=config.guard,
         average=Average(config.average) if config.average is not None else None,
         shards=parts.shards,
+        exact=ExactSum() if config.adds_exactly else None,
     )
 
 

@@ -22,6 +22,7 @@ from wuxing.model.network import Network
 from wuxing.train.config import Stop, Validation
 from wuxing.train.plan.memory import Watch
 from wuxing.train.plan.origin import Passage
+from wuxing.train.plan.ramp import first_sample
 from wuxing.train.save.checkpoint import Checkpoint, Checkpoints
 from wuxing.train.trainer import AVERAGE, StepReport, Trainer
 from wuxing.train.update.average import swapped
@@ -154,8 +155,8 @@ class Run:
         trainer, started = self.trainer, time.monotonic()
         before, saved, begun = self.seconds, started, trainer.done
         asked = team.any_of([self.leads and self.knobs.pending()])[0]
-        with self.context.progress.bar(self.name, trainer.steps) as bar:
-            bar.set(trainer.done)
+        with self.context.progress.bar(self.name, self._way(trainer.steps)) as bar:
+            bar.set(self._way(trainer.done))
             if not self.history:
                 self.measure()
                 self._mix()
@@ -191,6 +192,13 @@ class Run:
                     self.checkpoints.wait()
                     self.context.stop.leave(f"{self.name} saved a checkpoint at step {trainer.done}")
         self.checkpoints.wait()
+
+    def _way(self, step: int) -> int:
+        """How far a step is, in rows where steps grow: a bar that counted steps would promise too early an end."""
+        source = self.trainer.source
+        if not isinstance(source, PackedSource) or not source.stages:
+            return step
+        return first_sample(source.stages, source.step_rows, step)
 
     @property
     def ended(self) -> str:
@@ -280,7 +288,9 @@ class Run:
         if self.mixer is None or not self.mixer.due(trainer.done, trainer.steps):
             return
         assert isinstance(trainer.source, PackedSource)
-        self._log({"step": trainer.done, "mixture": self.mixer.turn(trainer.network, trainer.source)})
+        started = time.monotonic()
+        turned = self.mixer.turn(trainer.network, trainer.source)
+        self._log({"step": trainer.done, "mixture": turned, "seconds": round(time.monotonic() - started, 4)})
 
     def _log(self, line: dict[str, Any]) -> None:
         if self.leads:
@@ -338,7 +348,7 @@ class Run:
             shown = ", ".join(report.spike[:4])
             self.context.progress.say(f"{self.name}: loss {report.loss:.3g} leapt at step {report.step}: {shown}")
         self._log(line)
-        bar.set(report.step)
+        bar.set(self._way(report.step))
         bar.note(self._note(line))
 
     def _note(self, line: dict[str, Any]) -> str:

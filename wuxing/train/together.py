@@ -119,6 +119,7 @@ def taken(job: Mapping[str, Any]) -> tuple[ModelConfig, dict[str, Artifact], Dra
 def follow(processes: Team) -> None:
     """Do this process's share of each job until the lead says that there is nothing more."""
     from wuxing.train.make import follow_model
+    from wuxing.train.save.replay import repeat
 
     while not (job := processes.take()).get("end"):
         processes.ready(wrong := wrong_here(job["mark"]))
@@ -127,7 +128,10 @@ def follow(processes: Team) -> None:
         config, parents, draft, context = taken(job)
         try:
             with context.stop.listening():
-                follow_model(config, parents, draft, context, processes)
+                if "until" in job:
+                    repeat(config, parents, draft, context, job["until"], processes)
+                else:
+                    follow_model(config, parents, draft, context, processes)
         except Interrupted:
             continue  # the lead has saved, and says so
         except Exception as error:

@@ -22,6 +22,7 @@ from wuxing.model.network import Network
 from wuxing.objective.objective import Objective
 from wuxing.train.update.average import Average, swapped
 from wuxing.train.update.dropout import Dropout, dropped
+from wuxing.train.update.exact import ExactSum, exact_sums
 from wuxing.train.update.freeze import Freeze, learning
 from wuxing.train.update.guard import WINDOW, Guard, is_spike, level
 from wuxing.train.update.optimizer import Optimizer
@@ -76,6 +77,8 @@ class Trainer:
     dropout: Dropout | None = None
     shards: Shards | None = None
     """Where the network is cut over processes: this one's part."""
+    exact: ExactSum | None = None
+    """Adds pieces up in a way that no order and no number of processes changes; None: as they come."""
     done: int = 0
     """Steps finished."""
     positions: int = 0
@@ -133,7 +136,10 @@ class Trainer:
 
     def gradients(self, pieces: list[Batch]) -> tuple[float, int, dict[str, float]]:
         """Leave the gradient of a step in the parameters; returns (loss, count, the objective's sums)."""
-        counts = [int(n) for n in torch.stack([self.objective.count(piece) for piece in pieces]).tolist()]
+        labels = [self.objective.count(piece) for piece in pieces]
+        counts = (
+            [int(n) for n in torch.stack(labels).tolist()] if labels else []
+        )  # a small step has none for some ranks
         count = int(team.summed([sum(counts)])[0])
         if count == 0:
             samples = [sample for piece in pieces for sample in piece.sample_ids]
@@ -142,9 +148,8 @@ class Trainer:
                 f"Samples {_some(samples)}: {_some(self._records(samples))}",
                 "Take these records out of data, or raise length_tokens if their replies were cut off",
             )
-        zero = torch.zeros((), dtype=torch.float64, device=self.network.device)
-        sums = dict.fromkeys(self.objective.figures, zero)
-        total = torch.zeros((), dtype=torch.float64, device=self.network.device)
+        names = list(self.objective.figures)
+        found: list[Tensor] = []
         taught = [piece for piece, number in zip(pieces, counts, strict=True) if number]
         passes = len(taught) if self.shards is None else max(team.of_everyone(len(taught)))
         for turn, piece in enumerate(taught):
@@ -153,17 +158,30 @@ class Trainer:
             with self.autocast(), dropped(self.network, self.dropout, self.done, piece.sample_ids):
                 loss = self.objective(self.network, piece)
             (loss.sum / count).backward()
-            total += loss.sum.detach()
-            for name, value in loss.sums.items():
-                sums[name] = sums[name] + value.detach()
+            if self.exact is not None:
+                self.exact.take(self.optimizer.named)
+            found.append(
+                torch.stack([value.detach().double() for value in (loss.sum, *map(loss.sums.__getitem__, names))])
+            )
         if self.shards is not None:
             with self.autocast():
                 self.shards.keep_up_with(passes - len(taught))
-        together = torch.stack([value.double() for value in (total, *sums.values())])
-        whole = team.summed(together.tolist())  # a GPU is waited for once here, and once for the norm
+        whole = self._added_up(found, 1 + len(names))
+        return whole[0] / count, count, dict(zip(names, whole[1:], strict=True))
+
+    def _added_up(self, found: list[Tensor], width: int) -> list[float]:
+        """The sums of a step over its pieces and all ranks; its gradient is added up here too.
+
+        A GPU is waited for once here, and once for the norm.
+        """
+        if self.exact is not None:
+            self.exact.give(self.optimizer.named)
+            return exact_sums(torch.stack(found).tolist() if found else [], width)
+        nothing = torch.zeros(width, dtype=torch.float64, device=self.network.device)
+        whole = team.summed(sum(found, nothing).tolist())
         if team.ranks() > 1:
             self._reduce()
-        return whole[0] / count, count, dict(zip(sums, whole[1:], strict=True))
+        return whole
 
     def autocast(self) -> torch.autocast:
         """Products in the run's precision, masters in fp32."""

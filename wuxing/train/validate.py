@@ -27,6 +27,7 @@ from wuxing.objective.next_token import NextToken
 from wuxing.task.task import Example, Task
 from wuxing.text.tokenizer import Tokenizer
 from wuxing.train.config import Validation
+from wuxing.train.update.exact import exact_sums
 
 LOWER_IS_BETTER = ("bits_per_byte", "masked_bits_per_byte", "nats", "reply_tokens")
 HELD_OUT_SHARE = 0.15
@@ -92,18 +93,19 @@ class BitsPerByte:
         return {self.metric: nats_of_all / math.log(2) / max(1, bytes_of_all), **figures}
 
     def _measure(self, network: Network, packing: Packing) -> tuple[float, int]:
-        nats, size = 0.0, 0
+        found: list[list[float]] = []
         rows = max(1, self.tokens // self.length)
         batches = in_order(packing, max(1, ROWS_AT_ONCE_TOKENS // self.length), rows)
         while turn := list(islice(batches, team.ranks())):
             counted, held = self._counted(turn[team.rank()]) if team.rank() < len(turn) else (None, 0)
+            nats = 0.0
             with torch.autocast(network.device.type, self.precision, enabled=self.precision != torch.float32):
                 if counted is not None and held:
-                    nats += float(NextToken()(network, counted.to(network.device)).sum)
+                    nats = float(NextToken()(network, counted.to(network.device)).sum)
                 elif network.keep_up is not None:
                     network.keep_up()
-            size += held
-        nats, whole = team.summed([nats, size])
+            found.append([nats, held])
+        nats, whole = exact_sums(found, 2)
         return nats, int(whole)
 
     def _counted(self, batch: Batch) -> tuple[Batch, int]:

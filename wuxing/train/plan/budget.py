@@ -9,16 +9,18 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from wuxing.compute import team
+from wuxing.compute.memory import position_arithmetic
 from wuxing.core.error import WuxingError
 from wuxing.core.file import read_json, write_json
 from wuxing.data.plan import Stage
 from wuxing.data.source import PackedSource
+from wuxing.model.architecture import count_parameters
 from wuxing.train.config import Budget, ModelConfig
 from wuxing.train.plan.ramp import Span
 from wuxing.train.trainer import Trainer
@@ -52,6 +54,10 @@ class Start:
     """The numerics self-checks of the first batch."""
     position_flops: float = 0.0
     """Arithmetic of one position, forward and backward."""
+    attention_share: float = 0.0
+    """Of it, what grows with the length of a row."""
+    measurements: int = 0
+    """How often is measured on held-out data, the start included."""
     stages: list[list[int]] = field(default_factory=list)
     """Smaller steps and shorter rows on the way: each the numbers of a `Stage`; empty when all steps are equal."""
     data: list[str] = field(default_factory=list)
@@ -65,6 +71,8 @@ class Start:
     """Positions that go through the network at once; 0: as the recipe says."""
     recompute: bool = False
     """Whether blocks are computed again in the backward pass."""
+    exact_sums: bool = False
+    """Whether sums do not depend on the number of processes."""
     memory_factor: float = 1.0
     """What earlier runs on this machine corrected the plan of memory by."""
     memory_parts: dict[str, int] = field(default_factory=dict)
@@ -73,7 +81,11 @@ class Start:
     def applied(self, config: ModelConfig) -> ModelConfig:
         """The recipe with what was decided for it."""
         return config.model_copy(
-            update={"piece_tokens": self.piece_tokens or config.piece_tokens, "recompute": self.recompute}
+            update={
+                "piece_tokens": self.piece_tokens or config.piece_tokens,
+                "recompute": self.recompute,
+                "exact_sums": self.exact_sums,
+            }
         )
 
     def write(self, directory: Path) -> None:
@@ -89,6 +101,17 @@ class Start:
         except (ValueError, TypeError):
             remedy = f"Restore it, or begin anew: rm -r {directory}"
             raise WuxingError(f"{path}, which holds what this run decided, is damaged", remedy) from None
+
+
+def foreseen(config: ModelConfig, shape: Mapping[str, Any], steps: int) -> dict[str, Any]:
+    """What the recipe says about a start of so many steps: sums, measurements, arithmetic."""
+    flops, attention = position_arithmetic(shape, count_parameters(dict(shape)), config.length_tokens)
+    return {
+        "exact_sums": config.adds_exactly,
+        "measurements": 1 + len(config.validation.moments(steps)),
+        "position_flops": flops,
+        "attention_share": attention,
+    }
 
 
 @dataclass(frozen=True)

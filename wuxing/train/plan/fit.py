@@ -100,7 +100,8 @@ def fit_to_memory(
 
     Raises WuxingError, before anything is allocated, when nothing fits, with what would.
     """
-    runs, available, width = entries(home), free_memory(device), torch.finfo(precision).bits // 8
+    runs, width = entries(home), torch.finfo(precision).bits // 8
+    local = team.ranks_here() if device.type == "cpu" else 1
 
     def plan(tried: ModelConfig) -> MemoryPlan:
         return cut(plan_run(tried, shape, precision, device.type), shape, shards, width)
@@ -108,6 +109,9 @@ def fit_to_memory(
     def factor(found: MemoryPlan) -> float:
         return memory_factor(runs, found.peak, device.type)
 
+    # of processes that hold the whole state each, the lead alone copies it for a checkpoint
+    spare = plan(config).copies * (local - 1) // local if shards == 1 else 0
+    available = min(team.of_everyone(free_memory(device) + spare))
     found = fit(config, plan, available, factor)
     if found is None:
         again = config.recompute is not False and config.rollout is None
@@ -116,7 +120,7 @@ def fit_to_memory(
         over = next((n for n in SHARDS if n > shards and cut(whole, shape, n, width).peak <= available), 0)
         need = plan(smallest)
         need = replace(need, other=need.other + round(need.peak * (factor(need) - 1)))
-        refuse_too_large(need, available, shards=over, cheaper=_untried(config))
+        refuse_too_large(need, available, shards=over, processes=local, cheaper=_untried(config))
         found = Fit(need, pieces_of(config)[-1], again)
     mine = found
     piece, again = team.from_lead(lambda: [mine.piece_tokens, mine.recompute])

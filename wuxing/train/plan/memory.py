@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -89,8 +88,7 @@ def free_memory(device: torch.device) -> int:
     """Bytes that a process may still take; of a host's memory its share, where several processes train on it."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    local = int(os.environ.get("LOCAL_WORLD_SIZE") or team.ranks())
-    return available_memory() // max(1, local)
+    return available_memory() // team.ranks_here()
 
 
 def plan_run(
@@ -101,6 +99,13 @@ def plan_run(
     `measured=False`: by formula, as for another device than those of this machine.
     """
     parameters = count_parameters(dict(shape))
+    plan = _plan_run(config, shape, precision, device, measured, parameters)
+    return replace(plan, gradients=plan.gradients + 8 * parameters) if config.adds_exactly else plan
+
+
+def _plan_run(
+    config: ModelConfig, shape: Mapping[str, Any], precision: torch.dtype, device: str, measured: bool, parameters: int
+) -> MemoryPlan:
     state = round(4 * parameters * numbers_per_parameter(config, shape, parameters))
     step = config.batch_tokens or 0
     if config.rollout is not None:

@@ -9,11 +9,12 @@ from typing import Any
 import torch
 
 from wuxing.compute import team
-from wuxing.compute.memory import MemoryPlan, available_memory
+from wuxing.compute.memory import MemoryPlan
 from wuxing.compute.mesh import Topology, choose, cut
 from wuxing.model.files import open_weights
 from wuxing.model.network import Network
 from wuxing.train.config import ModelConfig
+from wuxing.train.plan.memory import free_memory
 
 
 def topology_of(
@@ -37,9 +38,9 @@ def topology_of(
         if before.ranks == ranks:
             return before
 
-    def decide() -> dict[str, int]:
-        free = available_memory() // local_ranks if device.type == "cpu" else torch.cuda.mem_get_info(device)[0]
+    free = min(team.of_everyone(free_memory(device)))  # on every process: the lead must not ask alone
 
+    def decide() -> dict[str, int]:
         def fits(shards: int) -> bool:
             whole, shape = plan()
             return cut(whole, shape, shards).peak <= free

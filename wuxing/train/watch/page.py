@@ -22,7 +22,7 @@ TEXTS: Texts = {
     "step": ("step", "步"),
     "of": ("of {steps}", "共 {steps} 步"),
     "left": ("time left", "剩余时间"),
-    "between": ("at the speed of the last steps", "按最近几步的速度"),
+    "between": ("steps that grow later and measurements counted in", "已计入之后变大的步和评测"),
     "speed": ("tokens per second", "每秒词元数"),
     "share": ("{share} of the products' rate", "达到乘法速度的 {share}"),
     "unknown": ("the machine's rate is not measured: wuxing doctor", "尚未测量本机速度：wuxing doctor"),
@@ -30,7 +30,7 @@ TEXTS: Texts = {
     "waited": ("{share} of the time waiting for data", "{share} 的时间在等待数据"),
     "course": ("Course", "过程"),
     "held_out": ("Held-out data", "留出数据"),
-    "events": ("Leaps and knobs", "突跳与调整"),
+    "events": ("Events", "事件"),
     "loss": ("training loss", "训练损失"),
     "reward": ("reward", "奖励"),
     "learning_rate": ("learning rate", "学习率"),
@@ -44,7 +44,14 @@ TEXTS: Texts = {
     "what": ("what", "事件"),
     "detail": ("detail", "详情"),
     "leap": ("the loss leapt", "损失突跳"),
-    "nothing": ("No loss leapt and no knob was turned.", "没有损失突跳，也没有调整。"),
+    "lost": ("a process was lost", "进程丢失"),
+    "went_on": ("{who}; {processes} processes went on", "{who}；由 {processes} 个进程继续"),
+    "going_on": ("{who}; all processes start anew", "{who}；所有进程正在重新启动"),
+    "ended": ("{who}; the same command goes on from the last save", "{who}；同一条命令可从最近的保存处继续"),
+    "nothing": (
+        "No loss leapt, no process was lost and no knob was turned.",
+        "没有突跳、进程丢失或调整。",
+    ),
 }
 
 
@@ -111,6 +118,10 @@ def _held_out(view: View, words: Words, source: str) -> Plot:
 
 def _events(view: View, words: Words, source: str) -> Any:
     rows: list[Sequence[Sequence[Any]]] = []
+    for lost in view.lost[-50:]:
+        form = "went_on" if lost["step"] is not None else "going_on" if lost["replaced"] else "ended"
+        step: list[Any] = [Figure(str(lost["step"]), source)] if lost["step"] is not None else ["–"]
+        rows.append([step, [words("lost")], [words(form).format(**lost)]])
     for leap in view.leaps[-50:]:
         rows.append([[Figure(str(leap["step"]), source)], [words("leap")], [", ".join(leap["records"][:4])]])
     for knob in view.adjustments:

@@ -6,7 +6,6 @@ Only files are read, so any process may look, while the job runs, after it, or a
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
@@ -16,12 +15,12 @@ from typing import Any
 from wuxing.core.error import WuxingError
 from wuxing.core.file import read_json, read_lines
 from wuxing.core.lease import is_held
+from wuxing.train.fleet import ATTEMPTS
 from wuxing.train.plan.budget import START, Start
 from wuxing.train.run import LOG
 from wuxing.train.watch.adjust import ADJUSTED
+from wuxing.train.watch.left import RECENT, run_left
 
-RECENT = 50
-"""Steps that speed and time left are taken from."""
 WAITS, NEAR, SMALL_PIECE = 0.05, 0.5, 1024
 """Shares of the time and of the products' rate, and positions, at which something is called the limit."""
 CURVES = ("loss", "learning_rate", "gradient_norm", "tokens_per_second", "memory_bytes", "reward")
@@ -50,6 +49,8 @@ class View:
     """What holds it up most, in a line."""
     left: tuple[float, float] | None
     """Seconds to the end, least and most; None when it is over."""
+    lost: list[dict[str, Any]] = field(default_factory=list)
+    """Processes that were lost: who, after which step the run went on, with how many."""
     leaps: list[dict[str, Any]] = field(default_factory=list)
     """Steps whose loss leapt, with their records."""
     adjustments: list[dict[str, Any]] = field(default_factory=list)
@@ -70,14 +71,16 @@ def view(directory: Path, name: str, gflops: float | None = None) -> View:
     held_out = [(line["step"], line["validation"]) for line in lines if "validation" in line]
     metric = next(iter(held_out[0][1]), "") if held_out else ""
     adjusted = list(read_lines(directory / ADJUSTED)) if (directory / ADJUSTED).exists() else []
+    attempts = list(read_lines(directory / ATTEMPTS)) if (directory / ATTEMPTS).exists() else []
     planned = next((int(a["value"]) for a in reversed(adjusted) if a["knob"] == "steps"), start.steps)
     over = (directory / "finished.json").exists()
+    state = "finished" if over else "running" if is_held(directory.parent / ".lease") else "stopped"
     done = steps[-1]["step"] if steps else 0
     recent = steps[-RECENT:]
     speed = _rate(recent)
     return View(
         name=name,
-        state="finished" if over else "running" if is_held(directory.parent / ".lease") else "stopped",
+        state=state,
         step=done,
         steps=read_json(directory / "training.json")["steps"] if over else max(planned, done),
         last=steps[-1] if steps else {},
@@ -87,7 +90,8 @@ def view(directory: Path, name: str, gflops: float | None = None) -> View:
         utilisation=speed * start.position_flops / (gflops * 1e9) if gflops and start.position_flops else None,
         waited=sum(line.get("loader_wait_seconds", 0.0) for line in recent) / max(1e-9, _seconds(recent)),
         limit=limit_of(recent, start, speed * start.position_flops / (gflops * 1e9) if gflops else None),
-        left=None if over or not recent else time_left([line["seconds"] for line in recent], planned - done),
+        left=None if over else run_left(lines, start, planned),
+        lost=lost_processes(lines, attempts, state == "running"),
         leaps=[{"step": line["step"], "records": line["spike"]} for line in steps if "spike" in line],
         adjustments=adjusted,
         curves={key: [(line["step"], float(line[key])) for line in steps if key in line] for key in CURVES},
@@ -121,16 +125,26 @@ def _rate(lines: Sequence[Mapping[str, Any]]) -> float:
     return sum(line["tokens"] for line in lines) / max(1e-9, _seconds(lines)) if lines else 0.0
 
 
-def time_left(seconds: Sequence[float], steps: int) -> tuple[float, float]:
-    """Least and most seconds for so many steps, from those of the last ones.
+def lost_processes(
+    lines: Sequence[Mapping[str, Any]], attempts: Sequence[Mapping[str, Any]], running: bool = False
+) -> list[dict[str, Any]]:
+    """Processes that were lost, oldest first, with the step after which the run went on: None where it has not yet.
 
-    The mean of n steps is off by its standard error; a machine's load moves more slowly than its steps do, so the error
-    is taken between blocks of five, twice it on both sides.
+    `attempts`: starts and losses as whoever watches the processes has noted them; under torchrun there are none.
     """
-    blocks = [statistics.fmean(seconds[place : place + 5]) for place in range(0, len(seconds), 5)]
-    mean = statistics.fmean(seconds)
-    error = statistics.stdev(blocks) / math.sqrt(len(blocks)) if len(blocks) > 1 else mean / 2
-    return max(0.0, mean - 2 * error) * steps, (mean + 2 * error) * steps
+    told = [dict(line) for line in lines if "lost" in line]
+    found = []
+    for place, line in enumerate(attempts):
+        if "lost" not in line:
+            continue
+        known = next((other for other in told if other["lost"] == line["lost"]), None)
+        if known is not None:
+            told.remove(known)
+        began_again = running or any("attempt" in later for later in attempts[place + 1 :])
+        step, processes = (known["step"], known["processes"]) if known else (None, None)
+        found.append({"who": line["lost"], "step": step, "processes": processes, "replaced": began_again})
+    alone = [{"who": o["lost"], "step": o["step"], "processes": o["processes"], "replaced": True} for o in told]
+    return [*alone, *found]
 
 
 def braille(points: Sequence[tuple[float, float]], columns: int, rows: int) -> list[str]:
