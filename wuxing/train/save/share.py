@@ -289,7 +289,7 @@ class SharedCheckpoints(Checkpoints):
             for file, group in groups.items():
                 if not group:
                     continue
-                place = {name: {"saved_offsets": offsets[name]} for name in group}
+                place = {name: {"saved_offsets": offsets[name]} for name in sorted(group)}  # however it was loaded
                 metadata = {"format": "pt", "DCP_VERSION": "1.0", _OFFSETS: json.dumps(place)}
                 name = f"{file}-{team.rank() + 1:05d}-of-{team.ranks():05d}.safetensors"
                 self._digests[name] = write_tensors(draft / name, group, metadata)
