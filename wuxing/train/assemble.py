@@ -87,10 +87,9 @@ def assemble(
 ) -> Parts:
     """Build a run.  `rollouts`: where replies are kept, None for a trial."""
     tokenizer = load_tokenizer(parents)
-    if topology.shards > 1:
-        _refuse_cut(config)
     shards: Shards | None = None
     if topology.shards > 1:
+        _refuse_cut(config)
         start = None if config.architecture is not None else parents["start_from"].path
         shards = cut_for_run(shape_of(config, parents, tokenizer), start, seed, device, precision, topology)
     labels = read_labels(config, parents) if config.objective.classify is not None else None
