@@ -212,7 +212,7 @@ def test_a_model_that_did_not_improve_fails_its_evidence(world: dict[str, Artifa
 def test_leaking_attention_fails_the_evidence(
     world: dict[str, Artifact], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wuxing.model.network.document_mask", lambda documents, dtype: None)
+    monkeypatch.setattr("wuxing.model.network.document_mask", lambda documents, dtype, causal: None)
     made = train_base(tmp_path / "base", world, budget={"steps": 2})
     assert any(line.startswith("packed_equals_separate") for line in made.record["failures"])
 
@@ -273,7 +273,7 @@ def test_a_checkpoint_of_other_data_is_refused(
         ({"task": "arithmetic"}, ["data and task contradict"]),
         ({"objective": "grpo", "data": None, "batch_tokens": None}, ["grpo needs task"]),
         ({"rollout": {"prompts": 1, "group": 2, "reply_tokens": 3}}, ["rollout and objective next_token contradict"]),
-        ({"objective": {"next_token": {}, "grpo": {}}}, ["one of next_token, grpo or classify"]),
+        ({"objective": {"next_token": {}, "grpo": {}}}, ["one of next_token, masked, grpo or classify"]),
         ({"objective": {"next_tokn": {}}}, ["next_tokn"]),
         ({"budget": {"steps": 3, "minutes": 1}}, ["steps and minutes given"]),
         ({"budget": {}}, ["none given"]),

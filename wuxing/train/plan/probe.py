@@ -6,6 +6,7 @@ code as it is, whatever it keeps for its backward pass, and without a formula th
 
 from __future__ import annotations
 
+import gc
 import itertools
 import math
 import os
@@ -286,6 +287,7 @@ def profiled(work: Callable[[], object]) -> list[tuple[str, int]]:
 
     events: list[tuple[int, str, int]] = []
     for _ in range(TRIES):
+        gc.collect()  # what lies about from before would count as given back by this
         with _ONE_SESSION, profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
             work()
         events = []
