@@ -308,7 +308,11 @@ def broken_start(scene: Scene, straight: str) -> str:
 
 def closed_terminal(scene: Scene, straight: str) -> str:
     """The window is closed: SIGHUP, and nobody listens."""
-    code, _ = scene.type(Kill("", 0.0, "learning", 2, number=signal.SIGHUP))
+
+    def in_a_terminal() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs this under nohup has it ignored
+
+    code, _ = scene.type(Kill("", 0.0, "learning", 2, number=signal.SIGHUP), in_a_terminal)
     assert code == 130, code
     scene.type()
     assert scene.weights() == straight
