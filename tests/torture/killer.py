@@ -251,7 +251,7 @@ def _fork(work: Callable[[int], int], home: Path, kill: Kill | None, rank: int, 
             watch_phases()
             watch_files(home, kill.event if kill else 0)
         status = work(rank)
-    except BaseException:
+    except (Exception, SystemExit, KeyboardInterrupt):
         import traceback
 
         traceback.print_exc()
