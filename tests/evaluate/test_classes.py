@@ -141,9 +141,10 @@ def test_stored_samples_are_compared_without_running_anything(shelf: Shelf, made
 
 
 def _network(artifact: Artifact) -> Any:
-    from wuxing.model.classifier import load_classifier
+    from wuxing.model.classifier import Classifier
+    from wuxing.model.files import load_network
 
-    return load_classifier(artifact.path)
+    return load_network(artifact.path, kind=Classifier)
 
 
 def _words(artifact: Artifact) -> Any:

@@ -16,8 +16,8 @@ from wuxing.core.error import WuxingError
 from wuxing.generate.engine import Engine
 from wuxing.model import native
 from wuxing.model.architecture import Architecture, resolve
-from wuxing.model.classifier import classifier_from, load_classifier
-from wuxing.model.encoder import Encoder, encoder_config, encoder_from, load_encoder
+from wuxing.model.classifier import Classifier, classifier_from
+from wuxing.model.encoder import Encoder, encoder_config, encoder_from
 from wuxing.model.files import load_network, read_config, role_of, save_network
 from wuxing.model.network import Network
 
@@ -106,12 +106,12 @@ def test_what_is_saved_says_so_and_is_refused_where_text_is_written(tmp_path: Pa
     assert config["is_causal"] is False and config["mask_token_id"] == MASK
     assert config["architectures"] == ["Qwen3ForMaskedLM"]
     assert [role_of(tmp_path / name) for name in ("encoder", "writer")] == ["encoder", "language model"]
-    again = load_encoder(tmp_path / "encoder")
+    again = load_network(tmp_path / "encoder", kind=Encoder)
     assert again.mask_id == MASK and torch.equal(again(tokens(1, 9)), encoder()(tokens(1, 9)))
     with pytest.raises(WuxingError, match="an encoder, which sees both ways.*a causal server would compute"):
         load_network(tmp_path / "encoder")
     with pytest.raises(WuxingError, match="is no encoder"):
-        load_encoder(tmp_path / "writer")
+        load_network(tmp_path / "writer", kind=Encoder)
     with pytest.raises(WuxingError, match="writes no text"):
         Engine(encoder(), max_rows=1)
 
@@ -128,7 +128,7 @@ def test_a_body_goes_on_as_encoder_and_as_classifier(tmp_path: Path) -> None:
     names = classifier_from(tmp_path / "encoder", ["a", "b", "c"], 1)
     assert not names.causal and torch.equal(names.hidden(ids), begun.hidden(ids))
     save_network(names, tmp_path / "classifier")
-    assert load_classifier(tmp_path / "classifier").config["is_causal"] is False
+    assert load_network(tmp_path / "classifier", kind=Classifier).config["is_causal"] is False
     kind = transformers.AutoModelForSequenceClassification
     theirs = kind.from_pretrained(tmp_path / "classifier", dtype=torch.float32).eval()
     with torch.no_grad():

@@ -24,7 +24,7 @@ from wuxing.core.statistic import f1_interval, macro_f1
 from wuxing.data.labelled import labelled, labels_of
 from wuxing.data.tokens import open_tokens
 from wuxing.data.tokens_kind import TokensKind
-from wuxing.model.classifier import load_classifier
+from wuxing.model.classifier import Classifier
 from wuxing.model.files import load_network
 from wuxing.objective.classify import Classify, ClassLoss, class_weights
 from wuxing.text.tokenizer import Tokenizer
@@ -87,7 +87,7 @@ def test_transformers_says_the_same(classifier: Artifact) -> None:
 
     theirs = AutoModelForSequenceClassification.from_pretrained(classifier.path).eval()
     assert type(theirs).__name__ == "Qwen3ForSequenceClassification"
-    tokenizer, ours = AutoTokenizer.from_pretrained(classifier.path), load_classifier(classifier.path)
+    tokenizer, ours = AutoTokenizer.from_pretrained(classifier.path), load_network(classifier.path, kind=Classifier)
     texts = [record.text for record in records(1, 60) if len(record.text) < 200]
     with torch.no_grad():
         for text in texts[:8]:
@@ -189,11 +189,14 @@ def test_it_goes_on_from_a_language_model_and_from_itself(
     plain |= {"start_from": "base", "budget": {"steps": 2}, "optimizer": {"learning_rate": 1e-9}}
     plain |= {"freeze": {"names": ["model.*"]}}
     body = make_in(tmp_path / "a", ModelKind(), plain, parents | {"start_from": base}, Context(home=tmp_path))
-    ours, theirs = load_classifier(body.path), load_network(base.path)
+    ours, theirs = load_network(body.path, kind=Classifier), load_network(base.path)
     for one, other in zip(ours.model.parameters(), theirs.model.parameters(), strict=True):
         assert torch.equal(one, other)
     again = make_in(tmp_path / "b", ModelKind(), plain, parents | {"start_from": classifier}, Context(home=tmp_path))
-    torch.testing.assert_close(load_classifier(again.path).score.weight, load_classifier(classifier.path).score.weight)
+    torch.testing.assert_close(
+        load_network(again.path, kind=Classifier).score.weight,
+        load_network(classifier.path, kind=Classifier).score.weight,
+    )
 
 
 def test_the_records_own_label_or_a_field_of_their_meta(places: dict[str, Artifact]) -> None:
@@ -206,7 +209,7 @@ def test_mistakes_are_named(classifier: Artifact, places: dict[str, Artifact], b
     with pytest.raises(WuxingError, match="names classes and writes no text"):
         load_network(classifier.path)
     with pytest.raises(WuxingError, match="is no classifier"):
-        load_classifier(base.path)
+        load_network(base.path, kind=Classifier)
     wrong = {**config(), "objective": {"classify": {"label": "sort"}}}
     with pytest.raises(WuxingError, match='no class "sort"'):
         make_in(tmp_path / "m", ModelKind(), wrong, places, Context(home=tmp_path))

@@ -24,7 +24,8 @@ from wuxing.data.packing import pack
 from wuxing.data.source import PackedSource, in_order
 from wuxing.data.tokens import open_tokens
 from wuxing.data.tokens_kind import TokensKind
-from wuxing.model.encoder import load_encoder
+from wuxing.model.encoder import Encoder
+from wuxing.model.files import load_network
 from wuxing.objective.masked import Masked
 from wuxing.text.tokenizer import MASK, Tokenizer
 from wuxing.text.train import train_tokenizer
@@ -140,7 +141,7 @@ def test_masks_belong_to_places_whatever_the_processes_pieces_and_stops(hidden: 
 
 
 def test_the_loss_is_that_of_torch_over_hidden_places_alone(encoder: Artifact, hidden: dict[str, Artifact]) -> None:
-    network, batch = load_encoder(encoder.path), next(source_of(hidden))[0]
+    network, batch = load_network(encoder.path, kind=Encoder), next(source_of(hidden))[0]
     loss = Masked(smoothing=0.1)(network, batch)
     logits = network(batch.tokens_BT, batch.positions_BT, batch.documents_BT)
     truth = F.cross_entropy(logits.flatten(0, 1), batch.labels_BT.flatten(), reduction="sum", label_smoothing=0.1)
@@ -153,7 +154,7 @@ def test_it_learns_and_leaves_its_evidence(encoder: Artifact, hidden: dict[str, 
     first, *_, last = read_json(encoder.path / "training.json")["validation"]
     assert last["masked_bits_per_byte"] < 0.8 * first["masked_bits_per_byte"]
     # the held-out figure again, slowly: each row alone, in fp32
-    network, tokenizer = load_encoder(encoder.path), Tokenizer.load(encoder.path)
+    network, tokenizer = load_network(encoder.path, kind=Encoder), Tokenizer.load(encoder.path)
     assert network.mask_id == tokenizer.token_id(MASK)
     nats, size = 0.0, 0
     for name in ("articles", "dialogues"):
@@ -184,7 +185,7 @@ def test_two_processes_learn_what_one_does(encoder: Artifact, hidden: dict[str, 
     """With the network cut over them."""
     with several(Context(home=tmp_path), 2) as context:
         made = made_in(tmp_path / "base", hidden, context, sharding="shard")
-    assert load_encoder(made.path).mask_id == load_encoder(encoder.path).mask_id
+    assert load_network(made.path, kind=Encoder).mask_id == load_network(encoder.path, kind=Encoder).mask_id
     assert difference(made.path, encoder.path) < TOLERANCE and samples(made.path) == samples(encoder.path)
 
 
@@ -195,7 +196,7 @@ def test_it_goes_on_from_a_language_model_and_from_itself(
     plain |= {"start_from": "base", "budget": {"steps": 2}, "optimizer": {"learning_rate": 1e-9}}
     parents = {key: value for key, value in base_parents(hidden).items() if key != "tokenizer"}
     again = make_in(tmp_path / "a", ModelKind(), plain, parents | {"start_from": encoder}, Context(home=tmp_path))
-    for one, other in zip(*(load_encoder(at.path).parameters() for at in (again, encoder)), strict=True):
+    for one, other in zip(*(load_network(at.path, kind=Encoder).parameters() for at in (again, encoder)), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
     writer = {**plain, "objective": "next_token"}
     with pytest.raises(WuxingError, match="an encoder, which sees both ways"):

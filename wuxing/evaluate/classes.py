@@ -67,10 +67,11 @@ class ClassSubject:
     def load(cls, name: str, artifact: Artifact, context: Context, field: str | None) -> ClassSubject:
         """Read a model artifact.  `field`: left out, what it was trained with."""
         from wuxing.compute.device import pick_device
-        from wuxing.model.classifier import load_classifier
+        from wuxing.model.classifier import Classifier
+        from wuxing.model.files import load_network
         from wuxing.text.tokenizer import Tokenizer
 
-        network = load_classifier(artifact.path, str(pick_device(context.device))).eval()
+        network = load_network(artifact.path, str(pick_device(context.device)), kind=Classifier).eval()
         told = artifact.path / "training.json"
         training = read_json(told) if told.is_file() else {}
         field = field or training.get("objective", {}).get("classify", {}).get("label", "label")

@@ -47,10 +47,11 @@ class EncoderSubject:
     def load(cls, name: str, artifact: Artifact, context: Context, masks: int) -> EncoderSubject:
         """Read a model artifact; `masks` 0: one token at a time."""
         from wuxing.compute.device import pick_device
-        from wuxing.model.encoder import load_encoder
+        from wuxing.model.encoder import Encoder
+        from wuxing.model.files import load_network
         from wuxing.text.tokenizer import Tokenizer
 
-        network = load_encoder(artifact.path, str(pick_device(context.device))).eval()
+        network = load_network(artifact.path, str(pick_device(context.device)), kind=Encoder).eval()
         return cls(name, Tokenizer.load(artifact.path), network, masks)
 
     def score(self, records: Iterable[Record], group: int = 64) -> Iterator[Score]:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from wuxing.model.encoder import Encoder
@@ -64,13 +63,4 @@ def classifier_from(directory: Path, classes: Sequence[str], seed: int) -> Class
     network.model.load_state_dict(before.model.state_dict())
     if isinstance(before, Classifier) and before.classes == list(classes):
         network.score.load_state_dict(before.score.state_dict())
-    return network
-
-
-def load_classifier(
-    directory: Path | str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
-) -> Classifier:
-    """The classifier of a model directory.  Raises WuxingError when it is something else."""
-    network = load_network(directory, device, dtype, Classifier)
-    assert isinstance(network, Classifier)
     return network

@@ -9,8 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from wuxing.model.files import load_network, role_of
 from wuxing.model.network import Network
 
@@ -40,13 +38,4 @@ def encoder_from(directory: Path, config: dict[str, Any]) -> Encoder:
     before = load_network(directory, kind=Encoder if role_of(directory) == Encoder.role else Network)
     network = Encoder(config)
     network.load_state_dict(before.state_dict())
-    return network
-
-
-def load_encoder(
-    directory: Path | str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
-) -> Encoder:
-    """The encoder of a model directory.  Raises WuxingError when it is something else."""
-    network = load_network(directory, device, dtype, Encoder)
-    assert isinstance(network, Encoder)
     return network

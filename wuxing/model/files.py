@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,6 +18,8 @@ from wuxing.core.error import WuxingError
 from wuxing.core.file import read_json, write_bytes, write_json
 from wuxing.model.network import Network, is_causal
 from wuxing.model.rope import KNOWN_SCALINGS, rope_tables
+
+Kind = TypeVar("Kind", bound=Network)
 
 FAMILIES = {"qwen3": "Qwen3ForCausalLM", "llama": "LlamaForCausalLM"}
 _TOLD = {
@@ -73,6 +75,16 @@ def read_config(directory: Path) -> dict[str, Any]:
             f"Known: {', '.join(KNOWN_SCALINGS)}",
         )
     return dict(config)
+
+
+@overload
+def load_network(directory: Path | str, device: torch.device | str = ..., dtype: torch.dtype = ...) -> Network: ...
+
+
+@overload
+def load_network(
+    directory: Path | str, device: torch.device | str = ..., dtype: torch.dtype = ..., *, kind: type[Kind]
+) -> Kind: ...
 
 
 def load_network(
