@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 import torch
@@ -174,6 +176,36 @@ def test_half_written_ones_never_count(tmp_path: Path) -> None:
     found = Checkpoints(tmp_path).latest(pytest.fail)
     assert found is not None and found.step == 3 and names(tmp_path) == ["step-00000003"]
     assert damage(tmp_path / "step-00000003") == ""
+
+
+@pytest.mark.parametrize("kept", [(), (2,)])
+def test_a_kill_while_all_are_taken_away_leaves_none_that_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: tuple[int, ...]
+) -> None:
+    unlink, deleted = os.unlink, 0
+    checkpoints = Checkpoints(tmp_path, keep=3)
+
+    def cut_short(*arguments: Any, **settings: Any) -> None:
+        nonlocal deleted
+        deleted += 1
+        if deleted % 3 == 0:  # each attempt gets a little further
+            raise KeyboardInterrupt
+        unlink(*arguments, **settings)
+
+    for step in (1, 2, 3):
+        save(checkpoints, step)
+    checkpoints.wait()
+    kills = 0
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", cut_short)
+        while True:
+            try:
+                Checkpoints(tmp_path).remove_all(kept)
+                break
+            except KeyboardInterrupt:
+                kills += 1
+            assert [damage(path) for path in tmp_path.glob("step-*") if damage(path)] == []
+    assert kills > 2 and [path.name for path in tmp_path.glob("*")] == [f"step-{step:08d}" for step in kept]
 
 
 def test_a_disk_that_refuses_reaches_the_caller(tmp_path: Path) -> None:

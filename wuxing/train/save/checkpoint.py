@@ -144,13 +144,12 @@ class Checkpoints:
     def remove_all(self, but: Collection[int] = ()) -> None:
         """Take every checkpoint away, when the run no longer needs them; those of the steps in `but` stay."""
         self.wait()
-        if not but:
-            shutil.rmtree(self.directory, ignore_errors=True)
-            return
         self._sweep()
         for path in self._paths():
             if step_of(path) not in but:
                 self._remove(path)
+        if not but:
+            shutil.rmtree(self.directory, ignore_errors=True)
 
     def taken_up(self, checkpoint: Checkpoint | None, step: int) -> dict[str, dict[str, Tensor]]:
         """The tensors of the lead's checkpoint of a step, on every process."""
