@@ -20,9 +20,9 @@ from wuxing.model import native
 
 SLICE_LOGITS = 1 << 21
 """Logits of one slice: 8 MiB in fp32, which the last-level cache holds; half or twice as many are slower by a fifth."""
-NATIVE_SLICE_LOGITS = 1 << 23
-"""Of one slice in bf16, 16 MiB, where the compiled kernel walks over them: each slice adds to the whole gradient of the
-head, which takes as long as some two hundred tokens."""
+NATIVE_SLICE_TOKENS, NATIVE_SLICE_LOGITS = 512, 1 << 24
+"""Of one slice at most, in bf16 (32 MiB), where the compiled kernel walks over them.  Each slice adds to the whole
+gradient of the head, which takes as long as some two hundred tokens; more than 512 tokens no longer pay for that."""
 
 ROUND_TO = 64
 """Products get a multiple of so many rows: oneDNN keeps a kernel for every shape it has met, some megabyte each, and
@@ -143,7 +143,7 @@ def _native(
 
 def native_slice_tokens(vocabulary: int) -> int:
     """How many tokens go through at once there."""
-    return max(ROUND_TO, NATIVE_SLICE_LOGITS // vocabulary // ROUND_TO * ROUND_TO)
+    return max(ROUND_TO, min(NATIVE_SLICE_TOKENS, NATIVE_SLICE_LOGITS // vocabulary // ROUND_TO * ROUND_TO))
 
 
 def nats_sum(
