@@ -29,7 +29,7 @@ demo: install  ## one model's whole life on real data, in under ten minutes on t
 	$(BIN)/wuxing run recipes/first-model.yaml
 
 test: install-dev system  ## the test suite
-	PATH=$(abspath $(BIN)):$$PATH $(BIN)/pytest -n 2 --dist loadfile
+	PATH=$(abspath $(BIN)):$$PATH $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: install-dev  ## ruff, mypy, floors and budgets
 	$(BIN)/ruff check wuxing tests benchmarks docs

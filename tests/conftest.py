@@ -15,6 +15,18 @@ from wuxing.core.digest import digest_of, digest_of_file, digest_of_files
 from wuxing.core.file import write_json
 from wuxing.core.step import Draft, StepKind
 
+LONGEST = (
+    "test_hosts.py", "test_planning.py", "test_fleet.py", "test_shard.py", "test_kill.py", "test_life.py",
+    "test_run_attacked.py", "test_track.py", "test_model_kind.py", "test_together.py", "test_corpus_engine.py",
+    "test_engine_cluster.py", "test_attack.py", "test_browse_page.py", "test_replay_together.py",
+)  # fmt: skip
+"""Files of tests that take longest, for `make test`: begun last, one would keep a single worker busy at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(LONGEST)))
+
 
 @pytest.fixture(scope="session")
 def data_directory() -> Path:

@@ -172,7 +172,7 @@ def test_interrupt_saves_and_says_so(tmp_path: Path) -> None:
 
 
 def test_control_c_leaves_the_draft_and_the_next_run_goes_on(tmp_path: Path) -> None:
-    process = subprocess.Popen([sys.executable, SCRIPT, tmp_path], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, SCRIPT, tmp_path, "0.5"], stderr=subprocess.PIPE, text=True)
     while not list(tmp_path.glob("join/b/.partial-*/pieces.jsonl")):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -79,9 +80,10 @@ def test_second_process_is_refused_while_the_first_makes(tmp_path: Path) -> None
 
 def test_lease_of_a_dead_process_is_free(tmp_path: Path) -> None:
     script = Path(__file__).with_name("toy.py")
-    process = subprocess.Popen([sys.executable, script, tmp_path])
+    process = subprocess.Popen([sys.executable, script, tmp_path, "1"])  # so slow that the kill is never too late
     while not list(tmp_path.glob("join/b/.partial-*/pieces.jsonl")):
         assert process.poll() is None
+        time.sleep(0.01)
     process.kill()
     process.wait()
     assert not make(tmp_path, LONG).artifact("c").failures

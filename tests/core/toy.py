@@ -106,4 +106,7 @@ LONG = {
 }
 
 if __name__ == "__main__":
-    make(Path(sys.argv[1]), LONG)
+    pause = {"pause_seconds": float(sys.argv[2])} if len(sys.argv) > 2 else {}
+    make(
+        Path(sys.argv[1]), {name: {**step, **(pause if step["make"] == "join" else {})} for name, step in LONG.items()}
+    )

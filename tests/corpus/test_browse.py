@@ -249,7 +249,7 @@ def test_on_a_terminal_it_pages_until_q(store: Path) -> None:
 
     def until(said: Callable[[], bool]) -> None:
         nonlocal seen
-        end = time.monotonic() + 20
+        end = time.monotonic() + 120
         while not said() and time.monotonic() < end:
             if select.select([master], [], [], 0.1)[0]:
                 seen += os.read(master, 65536).decode(errors="replace")
@@ -260,7 +260,7 @@ def test_on_a_terminal_it_pages_until_q(store: Path) -> None:
         os.write(master, b"\x1b[C")  # the right arrow
         until(lambda: "page 2" in seen)
         os.write(master, b"q")
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
         os.close(master)

@@ -208,9 +208,9 @@ def test_slow_clients_are_hung_up_on(strict: Server) -> None:
     lines = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {own.key}\r\nContent-Length: 900\r\n\r\n{{"
     begun.sendall(lines.encode())
     for connection in [*silent, half]:
-        connection.settimeout(5)
+        connection.settimeout(60)
         assert connection.recv(100) == b""
-    begun.settimeout(5)
+    begun.settimeout(60)
     assert begun.recv(1000).startswith(b"HTTP/1.1 408")
     for connection in (*silent, half, begun):
         connection.close()
@@ -227,7 +227,7 @@ def test_a_client_that_stops_reading_is_let_go(strict: Server) -> None:
     head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {strict.key}\r\nContent-Length: {len(body)}"
     lazy.sendall(f"{head}\r\n\r\n{body}".encode())
     wait_for(lambda: any('"event": "client too slow"' in line for line in strict.log), 60)
-    wait_for(lambda: strict.metric("wuxing_rows_in_use") == 0, 5)
+    wait_for(lambda: strict.metric("wuxing_rows_in_use") == 0, 60)
     assert strict.metric('wuxing_requests_total{path="/v1/chat/completions",status="499"}') >= 1
     lazy.close()
 
@@ -315,7 +315,7 @@ def test_killed_while_writing_and_started_again(launch: Callable[..., Server]) -
                 return 0
 
         asked = [pool.submit(ask, n) for n in range(200)]
-        wait_for(lambda: sum(one.done() for one in asked) > 40, 20)
+        wait_for(lambda: sum(one.done() for one in asked) > 40, 120)
         os.kill(own.process.pid, signal.SIGKILL)
         answered = sum(one.result() == 200 for one in asked)
     log = ExchangeLog(own.home, "tiny")

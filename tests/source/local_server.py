@@ -6,7 +6,6 @@ import hashlib
 import json
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -29,6 +28,7 @@ class Site(ThreadingHTTPServer):
         self.redirects: dict[str, str] = {}
         self.log: list[tuple[str, str, str]] = []
         self.ranges, self.tags, self.head_allowed = True, True, True
+        self.over = threading.Event()
         self.extra: Callable[[Handler], bool] | None = None
 
     @property
@@ -158,7 +158,7 @@ def stall_after(count: int, seconds: float) -> Fault:
         handler.end_headers()
         handler.wfile.write(content[start : start + count])
         handler.wfile.flush()
-        time.sleep(seconds)
+        handler.server.over.wait(seconds)  # type: ignore[attr-defined]
         handler.close_connection = True
         return True
 
@@ -194,6 +194,7 @@ def serving() -> Iterator[Site]:
     try:
         yield site
     finally:
+        site.over.set()
         site.shutdown()
         site.server_close()
         thread.join()

@@ -86,10 +86,9 @@ def test_many_breaks_do_not_end_a_download_that_moves(site: Site, tmp_path: Path
 
 def test_a_silent_server_is_left_and_asked_again(site: Site, tmp_path: Path) -> None:
     site.files["/a.jsonl"] = LINES
-    site.faults["/a.jsonl"] = [stall_after(5000, 2.0)]
-    begun = time.monotonic()
+    site.faults["/a.jsonl"] = [stall_after(5000, 600.0)]  # longer than any test may take
     assert texts(f"{site.url}/a.jsonl", tmp_path, timeout_seconds=1) == WHOLE
-    assert time.monotonic() - begun < 2.5 and site.asked("/a.jsonl")[1] == "bytes=5000-"
+    assert site.asked("/a.jsonl")[1] == "bytes=5000-"
 
 
 def test_a_server_that_stays_broken_is_named_and_the_part_stays(site: Site, tmp_path: Path) -> None:

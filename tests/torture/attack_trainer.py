@@ -18,7 +18,6 @@ import resource
 import shutil
 import signal
 import sys
-import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -30,13 +29,15 @@ import kill_trainer  # noqa: F401  imports everything that a run needs, before t
 import killer
 import torch
 import yaml
+from fated import save_at_once
 from killer import Kill, exit_code
 from lives import PLAIN, SPLIT, write_data
 
 from wuxing.commands.main import main as command
 from wuxing.core.digest import digest_of_file
 from wuxing.core.environment import environment
-from wuxing.core.file import read_json, read_lines
+from wuxing.core.file import read_json
+from wuxing.train.trainer import StepReport, Trainer
 
 STEPS = 20
 NEWNS, NEWUSER, REMOUNT, READ_ONLY = 0x20000, 0x10000000, 32, 1
@@ -180,7 +181,7 @@ def foreign_checkpoint(scene: Scene, straight: str) -> str:
     """A checkpoint of another run, whole, lies among its own."""
     other = Scene(scene.root, scene.root / "other")
     shutil.copytree(scene.root / "base", other.home)
-    other.type(Kill("", 0.0, "learning", STEPS - 1), lambda: None, "--set", "life.optimizer.learning_rate=0.003")
+    other.type(Kill("", step=STEPS - 1), save_at_once, "--set", "life.optimizer.learning_rate=0.003")
     foreign = other.checkpoints[-1]
     assert foreign.name > scene.checkpoints[-1].name
     shutil.copytree(foreign, scene.draft / "checkpoints" / foreign.name)
@@ -254,21 +255,33 @@ def two_at_once(scene: Scene, straight: str) -> str:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         status = 1
         try:
+            halt_after(2)
             command()
             status = 0
         except SystemExit as ended:
             status = int(ended.code or 0)
         finally:
             os._exit(status)
-    logged = len(read_lines(scene.draft / "log.jsonl"))
-    while len(read_lines(scene.draft / "log.jsonl")) == logged:
-        time.sleep(0.001)
-    os.kill(child, signal.SIGSTOP)  # and it is stopped for a while: that changes nothing either
+    os.waitpid(child, os.WUNTRACED)  # it is stopped for a while: that changes nothing either
     code, said = scene.type()
     os.kill(child, signal.SIGCONT)
     assert code == 1 and os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert scene.weights() == straight
     return found(rf"error: model/life is being made by another process \(process {child}, since .*", said)
+
+
+def halt_after(steps: int) -> None:
+    """This process stops, as by Ctrl-Z, after so many steps."""
+    step, made = Trainer.step, [0]
+
+    def halting(self: Trainer) -> StepReport:
+        report = step(self)
+        made[0] += 1
+        if made[0] == steps:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return report
+
+    Trainer.step = halting  # type: ignore[method-assign]
 
 
 def unwritable_log(scene: Scene, straight: str) -> str:
@@ -312,7 +325,7 @@ def closed_terminal(scene: Scene, straight: str) -> str:
     def in_a_terminal() -> None:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs this under nohup has it ignored
 
-    code, _ = scene.type(Kill("", 0.0, "learning", 2, number=signal.SIGHUP), in_a_terminal)
+    code, _ = scene.type(Kill("", step=2, number=signal.SIGHUP), in_a_terminal)
     assert code == 130, code
     scene.type()
     assert scene.weights() == straight
@@ -432,17 +445,15 @@ def main() -> int:
     environment()
     recipe(root)
     base = Scene(root, root / "base")
-    base.type(Kill("", 0.0, "learning", 1))
+    base.type(Kill("", step=1))
     shutil.rmtree(next(base.home.glob("model/life/.partial-*")))
     shutil.copytree(base.home, root / "straight")
     shutil.copytree(base.home, root / "half")
     whole, half = Scene(root, root / "straight"), Scene(root, root / "half")
     whole.type()
     straight = whole.weights()
-    half.type(Kill("", 0.0, "learning", 9))
-    while len(half.checkpoints) < 3:
-        half.type(Kill("", 0.0, "learning", 3))
-    assert len(read_lines(half.draft / "log.jsonl")) < STEPS, "too few checkpoints to attack"
+    half.type(Kill("", step=9), save_at_once)
+    assert [path.name for path in half.checkpoints[-3:]] == [f"step-{step:08d}" for step in (6, 7, 8)]
     wrong = 0
     for one in ATTACKS:
         if options.only and one.__name__ not in options.only.split(","):

@@ -86,15 +86,17 @@ class Marks:
 
 @dataclass
 class Kill:
-    """How a life ends: by a signal after `seconds`, or of its own hand at its event number `event`."""
+    """How a life ends: by a signal after `seconds`, or of its own hand at its event number `event` or after `step`."""
 
     kind: str
     seconds: float = 0.0
     label: str | None = None
-    """Count the seconds from the moment in which the life does this, for the `turn`-th time (`learning`: has done)."""
+    """Count the seconds from the moment in which the life does this, for the `turn`-th time."""
     turn: int = 1
     number: int = signal.SIGKILL
     event: int = 0
+    step: int = 0
+    """The step of this life, however fast the machine is."""
     whom: str = "all"
     """With two ranks: `all`, `lead` or `other`."""
 
@@ -118,7 +120,7 @@ def labelled(owner: Any, name: str, label: str) -> None:
 marks = Marks()
 
 
-def watch_phases() -> None:
+def watch_phases(kill: Kill | None) -> None:
     """Put the marks in.  The functions themselves stay as they are."""
     from wuxing.core.store import Store
     from wuxing.train import make
@@ -160,7 +162,9 @@ def watch_phases() -> None:
     @wraps(step)
     def counted(self: Any) -> Any:
         report = step(self)
-        marks.count(8)
+        if marks.count(8) == (kill.step if kill else 0):
+            assert kill is not None
+            os.kill(os.getpid(), kill.number)
         return report
 
     Checkpoints._write = writing(Checkpoints._write)  # type: ignore[method-assign]
@@ -248,7 +252,7 @@ def _fork(work: Callable[[int], int], home: Path, kill: Kill | None, rank: int, 
             os.dup2(handle, 2)
         os.environ["RANK"] = str(rank)
         if rank == 0:
-            watch_phases()
+            watch_phases(kill)
             watch_files(home, kill.event if kill else 0)
         status = work(rank)
     except (Exception, SystemExit, KeyboardInterrupt):
@@ -262,16 +266,13 @@ def _fork(work: Callable[[int], int], home: Path, kill: Kill | None, rank: int, 
 
 
 def _due(kill: Kill | None) -> Callable[[], bool]:
-    if kill is None or kill.event:
+    if kill is None or kill.event or kill.step:
         return lambda: False
     began: list[float] = [] if kill.label else [time.monotonic()]
     turns, inside = [0], [False]
 
     def due() -> bool:
         if not began:
-            if kill.label == "learning":
-                began.extend([time.monotonic()] * (marks.steps >= kill.turn))
-                return False
             now = marks.writing if kill.label == "writing a checkpoint" else marks.label == kill.label
             turns[0] += now and not inside[0]
             inside[0] = now

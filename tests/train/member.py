@@ -24,7 +24,7 @@ def lead(home: Path, steps: int) -> None:
     world = {name: signed(home / "world" / places.get(name, name), kind, name) for name, kind in kinds.items()}
     context = Context(home=home, workers=1)
     try:
-        config = base_config(save_every_seconds=0.05, budget={"steps": steps})
+        config = base_config(save_every_seconds=1e-6, budget={"steps": steps})
         made = make_in(home / "base", ModelKind(), config, base_parents(world), context)
         print("failures:", made.record["failures"])
     except WuxingError as error:
@@ -36,6 +36,9 @@ def lead(home: Path, steps: int) -> None:
 
 
 if __name__ == "__main__":
+    import fated
+
+    fated.watch()
     if os.environ["RANK"] == "0":
         lead(Path(sys.argv[1]), int(sys.argv[2]))
     else:

@@ -9,10 +9,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import fated
 import pytest
 from small_run import base_config, base_parents, make_in
 from test_together import samples
@@ -25,7 +26,7 @@ from wuxing.core.context import Context
 from wuxing.core.digest import digest_of_file
 from wuxing.core.error import Interrupted, RefusedError, UsageError, WuxingError
 from wuxing.core.file import read_lines
-from wuxing.train import together
+from wuxing.train import fleet, together
 from wuxing.train.fleet import ATTEMPTS
 from wuxing.train.model_kind import ModelKind
 
@@ -76,9 +77,14 @@ def test_a_killed_process_is_named_with_its_place_and_the_others_end(rank: int, 
 
 
 def test_a_save_that_is_under_way_is_waited_for(tmp_path: Path) -> None:
-    until = time.monotonic() + 1.0
-    ending = ended(tmp_path, FOREVER, "os.kill(os.getpid(), 9)", saving=lambda: time.monotonic() < until)
-    assert "rank 1" in ending.lost and time.monotonic() > until
+    asked: list[float] = []
+
+    def saving() -> bool:
+        asked.append(time.monotonic())
+        return asked[-1] - asked[0] < 0.5
+
+    ending = ended(tmp_path, FOREVER, "os.kill(os.getpid(), 9)", saving=saving)
+    assert "rank 1" in ending.lost and len(asked) > 1 and time.monotonic() - asked[0] >= 0.5
 
 
 def test_the_error_of_the_lead_is_raised_as_what_it_was(tmp_path: Path) -> None:
@@ -95,10 +101,17 @@ def test_what_the_lead_says_of_a_silent_process_counts(tmp_path: Path) -> None:
     assert ending == Ending(lost="rank 1 (b, process 7) is gone")
     asked = ended(tmp_path, told("Interrupted", "saved at step 3", 130), FOREVER)
     assert "asked to stop from outside" in asked.lost
-    deaf = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-    lead = deaf + "time.sleep(0.5);" + told("Interrupted", "saved at step 3", 130)
-    later = time.monotonic() + 0.4
-    mine = ended(tmp_path, lead, deaf + FOREVER, asked_to_stop=lambda: time.monotonic() > later)
+    deaf = f"signal.signal(signal.SIGTERM, signal.SIG_IGN); open({str(tmp_path)!r} + f'/deaf{{os.getpid()}}', 'w')\n"
+    stopped = tmp_path / "stopped"
+    until = f"while not os.path.exists({str(stopped)!r}): time.sleep(0.01)\n"
+    lead = deaf + until + told("Interrupted", "saved at step 3", 130)
+
+    def both_deaf() -> bool:
+        if len(list(tmp_path.glob("deaf*"))) == 2:
+            stopped.touch()
+        return stopped.exists()
+
+    mine = ended(tmp_path, lead, deaf + FOREVER, asked_to_stop=both_deaf)
     assert type(mine.error) is Interrupted and mine.error.what == "saved at step 3"
     early = ended(tmp_path, FOREVER, asked_to_stop=lambda: True)
     assert type(early.error) is Interrupted
@@ -131,6 +144,7 @@ def test_without_ray_or_its_cluster_there_is_one_line(monkeypatch: pytest.Monkey
         patch.setitem(sys.modules, "ray", None)
         with pytest.raises(UsageError, match=r"--on ray needs Ray\. Install it: pip install 'wuxing\[ray\]'"):
             connected()
+    pytest.importorskip("ray")  # importing it takes a slow disk longer than looking for a cluster
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     began = time.monotonic()
     with pytest.raises(WuxingError, match=r"no Ray cluster answers at 127\.0\.0\.1:1 \(Connection refused\)"):
@@ -139,32 +153,20 @@ def test_without_ray_or_its_cluster_there_is_one_line(monkeypatch: pytest.Monkey
 
 
 # ------------------------------------------------------------------------------------------------------- whole models
-def faults(directory: Path, hurt: Sequence[Callable[[list[dict[str, Any]]], None]]) -> threading.Thread:
-    """Hurt each attempt in turn, once it has made some steps; each gets its processes."""
+HERE = str(Path(__file__).parent)
 
-    def watch() -> None:
-        for number, act in enumerate(hurt, 1):
-            while True:
-                time.sleep(0.02)
-                path = directory / ATTEMPTS
-                attempts = [line for line in read_lines(path) if "attempt" in line] if path.exists() else []
-                done = len(samples(directory)) if (directory / "log.jsonl").exists() else 0
-                if len(attempts) == number and done >= 12 * number and (directory / "checkpoints").exists():
-                    break
-            act(attempts[-1]["processes"])
 
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    return thread
+@pytest.fixture
+def fates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes of a fleet meet what was written for them."""
+    monkeypatch.setattr(fleet, "LEAD", "fated")
+    monkeypatch.setattr(fleet, "FOLLOWER", "fated")
+    monkeypatch.setenv("PYTHONPATH", HERE, prepend=os.pathsep)
 
 
 def train(directory: Path, world: dict[str, Artifact], context: Context) -> Artifact:
-    config = base_config(save_every_seconds=0.05, budget={"steps": 60})
+    config = base_config(save_every_seconds=1e-6, budget={"steps": 60})
     return make_in(directory, ModelKind(), config, base_parents(world), context)
-
-
-def killing(rank: int) -> Callable[[list[dict[str, Any]]], None]:
-    return lambda seats: os.kill(seats[rank]["process"], signal.SIGKILL)
 
 
 def same(made: Artifact, pair: Artifact) -> None:
@@ -175,15 +177,17 @@ def same(made: Artifact, pair: Artifact) -> None:
     assert samples(made.path) == samples(pair.path)
 
 
-def test_processes_of_one_host_are_replaced(world: dict[str, Artifact], pair: Artifact, tmp_path: Path) -> None:
+def test_processes_of_one_host_are_replaced(
+    world: dict[str, Artifact], pair: Artifact, tmp_path: Path, fates: None
+) -> None:
     directory = tmp_path / "base"
-    faults(directory, [killing(1)])
+    fated.write(directory, 1, 12, "kill")
     context = Context(home=tmp_path, workers=2, processes=2, replacements=0)
     with pytest.raises(LostError, match=r"rank 1 \(.*, process \d+\) was ended by SIGKILL \(--replacements is 0"):
         train(directory, world, context)
     before = (directory / ATTEMPTS).read_text()
     (directory / ATTEMPTS).unlink()
-    faults(directory, [killing(0)])
+    fated.write(directory, 0, 24, "kill")
     context.replacements = 1
     made = train(directory, world, context)
     same(made, pair)
@@ -200,30 +204,44 @@ def cluster() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     memory = {"object_store_memory": 80 << 20}
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (HERE, before)))  # the nodes' own
     here = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **memory})
     for _ in range(2):
         here.add_node(num_cpus=1, **memory)
     ray.init(address=here.address, log_to_driver=False)
+    os.environ["PYTHONPATH"] = before or ""
     yield here
     ray.shutdown()
     here.shutdown()
 
 
 def test_a_cluster_replaces_a_process_and_a_node(
-    cluster: Any, world: dict[str, Artifact], pair: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: Any,
+    world: dict[str, Artifact],
+    pair: Artifact,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fates: None,
 ) -> None:
     spare = cluster.add_node(num_cpus=1, object_store_memory=80 << 20)
     directory, removed = tmp_path / "base", []
 
-    def remove(seats: list[dict[str, Any]]) -> None:
+    def remove() -> None:
+        fated.wait_for(directory, 0, 24)
+        seats = [line for line in read_lines(directory / ATTEMPTS) if "attempt" in line][-1]["processes"]
         name = seats[0]["place"].split("node ")[1]
         node = next(node for node in cluster.worker_nodes if node.node_id.startswith(name))
         removed.append(name)
         cluster.remove_node(node, allow_graceful=False)
 
-    faults(directory, [killing(1), remove])
+    fated.write(directory, 1, 12, "kill")
+    fated.write(directory, 0, 24, "hold")
+    remover = threading.Thread(target=remove, daemon=True)
+    remover.start()
     context = Context(home=tmp_path, workers=1, processes=2, on="ray")
     same(train(directory, world, context), pair)
+    remover.join()
     lost = [line["lost"] for line in read_lines(directory / ATTEMPTS) if "lost" in line]
     assert "rank 1" in lost[0] and "was ended by SIGKILL" in lost[0]
     assert f"rank 0 ({os.uname().nodename}, node {removed[0]}" in lost[1] and "went away with its node" in lost[1]

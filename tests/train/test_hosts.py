@@ -10,9 +10,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import fated
 import pytest
 from small_run import signed
 from test_together import samples
@@ -35,12 +38,12 @@ def hosts() -> str | None:
     return made.stderr.strip() or None if made.returncode else None
 
 
-@pytest.fixture
-def link() -> Iterator[tuple[str, str]]:
-    """Two hosts, a and b, with a cable between them; their names."""
+@contextmanager
+def cable(name: str) -> Iterator[tuple[str, str]]:
+    """Two hosts with a cable between them; their names."""
     if reason := hosts():
         pytest.skip(reason)
-    a, b = f"wxa{os.getpid()}", f"wxb{os.getpid()}"
+    a, b = f"wx{name}a{os.getpid()}", f"wx{name}b{os.getpid()}"
     commands = [
         f"ip netns add {a}", f"ip netns add {b}",
         f"ip link add {a} netns {a} type veth peer name {b} netns {b}",
@@ -53,8 +56,8 @@ def link() -> Iterator[tuple[str, str]]:
             subprocess.run(command.split(), check=True, capture_output=True)
         yield a, b
     finally:
-        for name in (a, b):
-            subprocess.run(["ip", "netns", "del", name], capture_output=True)
+        for host in (a, b):
+            subprocess.run(["ip", "netns", "del", host], capture_output=True)
 
 
 def on(host: str, rank: int, home: Path, timeout_seconds: int, steps: int = STEPS) -> subprocess.Popen[str]:
@@ -73,14 +76,6 @@ def home(world: dict[str, Artifact], tmp_path: Path) -> Path:
     return tmp_path
 
 
-def reaches(home: Path, step: int, alive: Callable[[], bool] = lambda: True) -> None:
-    """Wait until a run has made so many steps."""
-    until = time.monotonic() + 180
-    while not (home / "base" / "log.jsonl").exists() or len(samples(home / "base")) < step:
-        assert alive() and time.monotonic() < until, "the run did not get so far"
-        time.sleep(0.02)
-
-
 def same_bits(home: Path, pair: Artifact) -> None:
     """The weights are those of two processes on one host, and no step is twice in the log."""
     assert digest_of_file(home / "base" / "model.safetensors") == digest_of_file(pair.path / "model.safetensors")
@@ -88,23 +83,31 @@ def same_bits(home: Path, pair: Artifact) -> None:
     assert samples(home / "base") == samples(pair.path)
 
 
+@pytest.fixture
+def link() -> Iterator[tuple[str, str]]:
+    with cable("") as names:
+        yield names
+
+
 def test_a_host_that_loses_its_process_is_named_and_a_stalled_link_is_waited_for(
     link: tuple[str, str], home: Path, pair: Artifact
 ) -> None:
+    fated.write(home / "base", 1, 5, "hold")
+    fated.write(home / "base", 1, 30, "hold")
     lead, other = on(link[0], 0, home, 40), on(link[1], 1, home, 40)
-    reaches(home, 5, lambda: lead.poll() is None)
+    fated.wait_for(home / "base", 1, 5, lambda: lead.poll() is None)
     other.send_signal(signal.SIGKILL)
     said, errors = lead.communicate(timeout=120)
     place = rf"rank 1 \(.*, process {other.pid}\) is gone or cannot be reached"
     assert re.search(f"ERROR training stopped: {place}", said) and lead.returncode == LOST, said + errors
 
     lead, other = on(link[0], 0, home, 40), on(link[1], 1, home, 40)
-    reaches(home, 30, lambda: lead.poll() is None)
+    fated.wait_for(home / "base", 1, 30, lambda: lead.poll() is None)
     nobody = ["lladdr", "02:00:00:00:00:99", "dev", link[0], "nud", "permanent"]
     subprocess.run(["ip", "-n", link[0], "neigh", "replace", "10.77.0.2", *nobody], check=True)  # all packets are lost
-    before = len(samples(home / "base"))
-    time.sleep(3)
-    assert len(samples(home / "base")) <= before + 2, "the link was not stalled"
+    fated.release(home / "base", 1, 30)
+    time.sleep(1.5)
+    assert len(samples(home / "base")) <= 31, "the link was not stalled"
     subprocess.run(["ip", "-n", link[0], "neigh", "del", "10.77.0.2", "dev", link[0]], check=True)
     said, errors = lead.communicate(timeout=120)
     assert "failures: []" in said, said + errors
@@ -112,27 +115,41 @@ def test_a_host_that_loses_its_process_is_named_and_a_stalled_link_is_waited_for
     same_bits(home, pair)
 
 
-def test_a_cut_link_names_who_cannot_be_reached(link: tuple[str, str], home: Path) -> None:
-    lead, other = on(link[0], 0, home, 10, 4000), on(link[1], 1, home, 10, 4000)
-    reaches(home, 5, lambda: lead.poll() is None)
-    subprocess.run(["ip", "-n", link[1], "link", "set", link[1], "down"], check=True)
-    said, errors = lead.communicate(timeout=120)
-    assert re.search(r"ERROR training stopped: rank 1 \(.*\) is gone or cannot be reached", said), said + errors
-    _, errors = other.communicate(timeout=120)
-    assert "rank 0" in errors and other.returncode == LOST, errors
+def test_a_cut_link_and_a_process_that_stands_still_are_named(home: Path) -> None:
+    """Three teams at once, for most of it is waiting: the link is cut, rank 0 stands still, rank 1 stands still."""
+    with ExitStack() as stack:
+        teams = []
+        for name in ("cut", "0", "1"):
+            own, ends = home / name, stack.enter_context(cable(name))
+            own.mkdir()
+            (own / "world").symlink_to((home / "world").resolve())
+            for rank in (0, 1):
+                fated.write(own / "base", rank, 5, "hasten 6")
+            fated.write(own / "base", int(name == "1"), 6, "hold")
+            both = [on(host, rank, own, 60, 4000) for rank, host in enumerate(ends)]
+            for process in both:
+                stack.callback(process.kill)
+            teams.append((name, own, ends, both))
 
+        def hurt(name: str, own: Path, ends: tuple[str, str], both: list[subprocess.Popen[str]]) -> None:
+            fated.wait_for(own / "base", int(name == "1"), 6, lambda: both[0].poll() is None)
+            if name == "cut":
+                subprocess.run(["ip", "-n", ends[1], "link", "set", ends[1], "down"], check=True)
+                fated.release(own / "base", 0, 6)
+            else:
+                both[int(name)].send_signal(signal.SIGSTOP)
 
-@pytest.mark.parametrize("stopped", [0, 1])
-def test_a_process_that_stands_still_is_named(stopped: int, link: tuple[str, str], home: Path) -> None:
-    both = on(link[0], 0, home, 5, 4000), on(link[1], 1, home, 5, 4000)
-    reaches(home, 5, lambda: both[0].poll() is None)
-    both[stopped].send_signal(signal.SIGSTOP)
-    try:
-        said, errors = both[1 - stopped].communicate(timeout=120)
-    finally:
-        both[stopped].kill()
-    assert re.search(rf"training stopped: rank {stopped} \(.*\) is gone or cannot be reached", said + errors), errors
-    assert both[1 - stopped].returncode == LOST
+        with ThreadPoolExecutor(3) as pool:  # each as soon as it has come so far: the others wait for six seconds
+            list(pool.map(lambda team: hurt(*team), teams))
+        cut, *still = [both for *_, both in teams]
+        said, errors = cut[0].communicate(timeout=120)
+        assert re.search(r"ERROR training stopped: rank 1 \(.*\) is gone or cannot be reached", said), said + errors
+        _, errors = cut[1].communicate(timeout=120)
+        assert "rank 0" in errors and cut[1].returncode == LOST, errors
+        for stopped, both in enumerate(still):
+            said, errors = both[1 - stopped].communicate(timeout=120)
+            gone = rf"training stopped: rank {stopped} \(.*\) is gone or cannot be reached"
+            assert re.search(gone, said + errors) and both[1 - stopped].returncode == LOST, said + errors
 
 
 def free_port() -> int:
@@ -147,9 +164,10 @@ def test_torchrun_on_two_hosts_starts_a_killed_process_anew(home: Path, pair: Ar
     command += ["--rdzv-id", "pair", *MEMBER[1:], str(home), str(STEPS)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "WUXING_TIMEOUT_SECONDS": "30"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    fated.write(home / "base", 1, 8, "hold")
     agents = [subprocess.Popen(command, env=environment, text=True, **pipes) for _ in range(2)]
     try:
-        reaches(home, 8, lambda: all(agent.poll() is None for agent in agents))
+        fated.wait_for(home / "base", 1, 8, lambda: all(agent.poll() is None for agent in agents))
         of_rank = workers_of(agents)
         os.kill(of_rank[1], signal.SIGKILL)
         said = [agent.communicate(timeout=150)[0] for agent in agents]

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fated
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -35,7 +34,7 @@ from wuxing.model.files import load_network, save_network
 from wuxing.model.network import Network
 from wuxing.train.config import ModelConfig
 from wuxing.train.model_kind import ModelKind
-from wuxing.train.save.share import is_shared, read_whole, save_judged
+from wuxing.train.save.share import SharedCheckpoints, is_shared, read_whole, save_judged
 
 CLOSE = 2e-5
 """Relative, of any tensor after 6 updates in fp32: sums in another order give 1e-7, which a division by a small second
@@ -185,25 +184,19 @@ def test_one_process_began_and_two_go_on_with_half_each(
 
 
 def test_a_killed_process_is_named_and_the_same_command_goes_on_bit_for_bit(
-    shard: Artifact, world: dict[str, Artifact], tmp_path: Path
+    shard: Artifact, world: dict[str, Artifact], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = tmp_path / "base"
-    with several(Context(home=tmp_path), 2) as context:
-
-        def kill() -> None:
-            while not list((directory / "checkpoints").glob("step-*")):
-                time.sleep(0.01)
-            context.team.followers[0].send_signal(signal.SIGKILL)
-
-        thread = threading.Thread(target=kill)
-        thread.start()
+    fated.write(directory, 1, 6, "kill")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+    with monkeypatch.context() as patch, several(Context(home=tmp_path), 2, ["-m", "fated", "synchronous"]) as context:
+        patch.setattr(SharedCheckpoints, "save", fated.at_once(SharedCheckpoints.save))
         place = r"rank 1 \(.*, process \d+\) is gone or cannot be reached"
         with pytest.raises(WuxingError, match=place):
-            train(directory, world, context, save_every_seconds=0.01, average=0.8)
-        thread.join()
-    damaged = sorted((directory / "checkpoints").glob("step-*"))[-1] / "model-00002-of-00002.safetensors"
-    if len(list((directory / "checkpoints").glob("step-*"))) > 1:
-        flip(damaged)
+            train(directory, world, context, save_every_seconds=1e-6, average=0.8)
+    saved = sorted((directory / "checkpoints").glob("step-*"))
+    assert [path.name for path in saved] == ["step-00000004", "step-00000005"]
+    flip(saved[-1] / "model-00002-of-00002.safetensors")
     with several(Context(home=tmp_path), 2) as context:
         made = train(directory, world, context, average=0.8)
     assert made.record["failures"] == [] and weights(made) == weights(shard)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,10 +25,12 @@ into pieces (0.006 measured).  Leaving out the sum over ranks gives 0.125."""
 
 
 @contextmanager
-def several(context: Context, processes: int) -> Iterator[Context]:
+def several(
+    context: Context, processes: int, command: Sequence[str] = ("-m", "wuxing.train.together")
+) -> Iterator[Context]:
     """Several processes with this one as their lead, as under torchrun."""
     if processes > 1:
-        context.team = start_followers(processes, ["-m", "wuxing.train.together"], timeout_seconds=60)
+        context.team = start_followers(processes, list(command), timeout_seconds=60)
     context.workers = processes
     try:
         yield context
