@@ -37,7 +37,9 @@ from wuxing.commands.main import main as command
 from wuxing.core.digest import digest_of_file
 from wuxing.core.environment import environment
 from wuxing.core.file import read_json
-from wuxing.train.trainer import StepReport, Trainer
+from wuxing.core.progress import Bar
+from wuxing.train.run import Run
+from wuxing.train.trainer import StepReport
 
 STEPS = 20
 NEWNS, NEWUSER, REMOUNT, READ_ONLY = 0x20000, 0x10000000, 32, 1
@@ -272,16 +274,15 @@ def two_at_once(scene: Scene, straight: str) -> str:
 
 def halt_after(steps: int) -> None:
     """This process stops, as by Ctrl-Z, after so many steps."""
-    step, made = Trainer.step, [0]
+    tell, made = Run._tell, [0]
 
-    def halting(self: Trainer) -> StepReport:
-        report = step(self)
+    def halting(self: Run, report: StepReport, bar: Bar) -> None:
+        tell(self, report, bar)
         made[0] += 1
         if made[0] == steps:
             os.kill(os.getpid(), signal.SIGSTOP)
-        return report
 
-    Trainer.step = halting  # type: ignore[method-assign]
+    Run._tell = halting  # type: ignore[method-assign]
 
 
 def unwritable_log(scene: Scene, straight: str) -> str:

@@ -14,6 +14,7 @@ log and evidence without what a clock or the memory says.  Exit code 1 if anythi
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import signal
@@ -29,6 +30,7 @@ os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 
 import killer
 import torch
+import torch._dynamo  # the optimizers import it, which takes half a second
 from killer import Kill, live, marks
 from lives import LIVES, RANKS, copy_home, recipe, write_data
 
@@ -45,6 +47,7 @@ from wuxing.train.save.checkpoint import damage
 from wuxing.train.together import follow
 from wuxing.train.watch.adjust import ADJUSTED, ASKED, ask
 
+gc.freeze()  # collecting what all of this left takes each forked life a second, and copies its pages
 CLOCKS = ("seconds", "tokens_per_second", "memory_bytes", "loader_wait_seconds")
 MEASURED = ("memory_", "time_", "energy", "checkpoint_pause", "loader_wait_share")
 KNOBS_AT = 9

@@ -1,8 +1,8 @@
 """A life in a process of its own that says where it stands, and the ways in which it is ended.
 
 The child is forked from a process that has imported everything and computed nothing.  It leaves marks in shared memory:
-what its main thread does, what the writer of checkpoints does, how many steps it made, how many events of its files it
-has seen.  So a kill can be aimed, and afterwards the table says what was hit.
+what its main thread does, what the writer of checkpoints does, how many events of its files it has seen.  So a kill can
+be aimed, and afterwards the table says what was hit.
 """
 
 from __future__ import annotations
@@ -64,10 +64,6 @@ class Marks:
     def began(self) -> float:
         """When training began: `time.monotonic()` at the first look for checkpoints."""
         return float(np.frombuffer(self.memory[24:32], dtype=np.float64)[0])
-
-    @property
-    def steps(self) -> int:
-        return int.from_bytes(self.memory[8:16], "little")
 
     @property
     def events(self) -> int:
@@ -141,7 +137,7 @@ def watch_phases(kill: Kill | None) -> None:
         (Store, "sign", "signing"),
     ):
         labelled(owner, name, label)
-    step, resume = Trainer.step, Run.resume
+    tell, resume = Run._tell, Run.resume
 
     @wraps(resume)
     def resuming(self: Any) -> Any:
@@ -159,17 +155,16 @@ def watch_phases(kill: Kill | None) -> None:
 
         return marked
 
-    @wraps(step)
-    def counted(self: Any) -> Any:
-        report = step(self)
+    @wraps(tell)
+    def told(self: Any, report: Any, bar: Any) -> None:
+        tell(self, report, bar)
         if marks.count(8) == (kill.step if kill else 0):
             assert kill is not None
             os.kill(os.getpid(), kill.number)
-        return report
 
     Checkpoints._write = writing(Checkpoints._write)  # type: ignore[method-assign]
     SharedCheckpoints._write_share = writing(SharedCheckpoints._write_share)  # type: ignore[method-assign]
-    Trainer.step = counted  # type: ignore[method-assign]
+    Run._tell = told  # type: ignore[method-assign]
     Run.resume = resuming  # type: ignore[method-assign]
 
 

@@ -38,13 +38,21 @@ class Course:
     log_x: bool = False
 
 
-def draw_lines(title: str, panels: Sequence[Course], x_label: str, columns: int = 2) -> str:
-    """Values over steps, tokens or time, one panel per measure."""
+def draw_apart(panels: Sequence[Course], x_label: str) -> str:
+    """Each panel as a picture of its own, half as wide: two stand side by side, on a telephone one below the other."""
+    drawn = (draw_lines(panel.title, [panel], x_label, 1, WIDTH / 2, place) for place, panel in enumerate(panels))
+    return "\n".join(drawn)
+
+
+def draw_lines(
+    title: str, panels: Sequence[Course], x_label: str, columns: int = 2, wide: float = WIDTH, first: int = 0
+) -> str:
+    """Values over steps, tokens or time, one panel per measure; their colours begin with number `first`."""
     columns = min(columns, len(panels)) or 1
     names = list(dict.fromkeys(name for panel in panels for name, _ in panel.lines if name))
     height, rows = 210.0, -(-len(panels) // columns)
-    canvas = Canvas(title, rows * height + (legend_height(names, WIDTH - 20) if names else 0))
-    width = WIDTH / columns
+    canvas = Canvas(title, rows * height + (legend_height(names, wide - 20) if names else 0), wide)
+    width = wide / columns
     for number, panel in enumerate(panels):
         left, top = (number % columns) * width, (number // columns) * height
         points = [point for _, line in panel.lines for point in line] or [(0.0, 0.0)]
@@ -57,7 +65,7 @@ def draw_lines(title: str, panels: Sequence[Course], x_label: str, columns: int 
         axes.y_axis(percent_tick if panel.percent else short)
         axes.x_axis(x_label, most=5)
         for name, line in panel.lines:
-            color = series(names.index(name) if name else number)
+            color = series(names.index(name) if name else first + number)
             _line(axes, panel, line, color, name)
     legend(canvas, [(name, series(place)) for place, name in enumerate(names)], rows * height + 2)
     return canvas.svg()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from wuxing.page.block import Card, Figure, Paragraph, Part, Plot, Report, Section, Table
-from wuxing.page.chart import Course, draw_lines
+from wuxing.page.chart import Course, draw_apart
 from wuxing.page.number import format_bytes, format_figure, format_percent
 from wuxing.page.render import render_html
 from wuxing.page.words import Texts, Words
@@ -34,6 +34,8 @@ TEXTS: Texts = {
     "loss": ("training loss", "训练损失"),
     "reward": ("reward", "奖励"),
     "learning_rate": ("learning rate", "学习率"),
+    "clip": ("gradient clipping", "梯度裁剪"),
+    "steps": ("steps", "步数"),
     "gradient_norm": ("gradient norm", "梯度范数"),
     "tokens_per_second": ("tokens per second", "每秒词元数"),
     "memory_bytes": ("memory, GiB", "内存（GiB）"),
@@ -105,14 +107,14 @@ def _course(view: View, words: Words, source: str) -> Plot:
         if points:
             scale = 2**30 if key == "memory_bytes" else 1
             panels.append(Course(words(key), [("", [(float(x), y / scale) for x, y in points])]))
-    svg = draw_lines(words("course"), panels, words("step"))
+    svg = draw_apart(panels, words("step"))
     return Plot("course", words("course"), [source], svg)
 
 
 def _held_out(view: View, words: Words, source: str) -> Plot:
     name = words.get(view.metric, view.metric)
     points = [(float(step), value) for step, value in view.measured]
-    svg = draw_lines(name, [Course(name, [("", points)], marks=True)], words("step"), columns=1)
+    svg = draw_apart([Course(name, [("", points)], marks=True)], words("step"))
     return Plot("held-out", name, [source], svg)
 
 
@@ -126,7 +128,7 @@ def _events(view: View, words: Words, source: str) -> Any:
         rows.append([[Figure(str(leap["step"]), source)], [words("leap")], [", ".join(leap["records"][:4])]])
     for knob in view.adjustments:
         said = f"{format_figure(float(knob['value']))} ({knob['who']}: {knob['why']})"
-        rows.append([[Figure(str(knob["step"]), source)], [knob["knob"]], [said]])
+        rows.append([[Figure(str(knob["step"]), source)], [words.get(knob["knob"], knob["knob"])], [said]])
     if not rows:
         return Paragraph([words("nothing")])
     return Table([words("step"), words("what"), words("detail")], rows)
