@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import socket
 import subprocess
 import sys
 import threading
@@ -43,6 +42,7 @@ class Team:
     ranks: int
     address: str
     port: int
+    """0: the lead takes one that is free."""
     timeout_seconds: float = 120.0
     """How long a collective may wait for another process before it counts as lost."""
     local_ranks: int = 1
@@ -58,6 +58,7 @@ class Team:
         hosts = self.rank == 0 and not _agent_holds_store()
         options: dict[str, Any] = {"wait_for_workers": False, "timeout": timedelta(seconds=self._patience)}
         store = dist.TCPStore(self.address, self.port, is_master=hosts, **options)
+        self.port = store.port
         beats = dist.TCPStore(self.address, self.port, is_master=False, **options)
         self._over = threading.Event()
         attempt = f"attempt/{self._attempt(store, beats)}"
@@ -257,13 +258,10 @@ def own_threads() -> int:
 
 def start_followers(processes: int, command: list[str], timeout_seconds: float = 120.0) -> Team:
     """This process as the lead of `processes` on this host; the others run `command`."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
-    team = Team(0, processes, "127.0.0.1", port, timeout_seconds, local_ranks=processes)
+    team = Team(0, processes, "127.0.0.1", 0, timeout_seconds, local_ranks=processes)
     for rank in range(1, processes):
         place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "MASTER_ADDR": "127.0.0.1"}
-        place |= {"LOCAL_WORLD_SIZE": processes, "MASTER_PORT": port, "WUXING_TIMEOUT_SECONDS": timeout_seconds}
+        place |= {"LOCAL_WORLD_SIZE": processes, "MASTER_PORT": team.port, "WUXING_TIMEOUT_SECONDS": timeout_seconds}
         environment = {**os.environ, **{name: str(value) for name, value in place.items()}}
         team.followers.append(subprocess.Popen([sys.executable, *command], env=environment))
     return team
