@@ -37,6 +37,19 @@ LEAP = [{"after": 0.7, "data": {"strange": 1.0}}, {"after": 0.733, "data": {"art
 HALVES = {"articles": 0.5, "dialogues": 0.5}
 FOLLOW = {"rule": "progress", "times": 6, "tokens": 512}
 
+REWARDS: dict[str, Any] = {
+    "make": "model",
+    "start_from": "base",
+    "task": "arithmetic",
+    "objective": {"grpo": {"kl": 0.01}},
+    "rollout": {"prompts": 4, "group": 4, "reply_tokens": 6, "reward": {"correct": 1.0, "answered": 0.5}},
+    "length_tokens": 60,
+    "budget": {"steps": 12},
+    "validation": {"times": 2, "prompts": 8},
+    "optimizer": {"learning_rate": 0.002},
+    "save_every_seconds": 1e-6,
+}
+
 LIVES: dict[str, dict[str, Any]] = {
     "muon": PLAIN | {"average": 0.9, "dropout": 0.1, "keep": "best", "keep_for_replay": 2},
     "adamw": PLAIN
@@ -90,26 +103,17 @@ LIVES: dict[str, dict[str, Any]] = {
     "adjust": PLAIN | {"keep": "best"},
     "chat": TUNED
     | {"start_from": "base", "data": {"dialogues": 1.0}, "dropout": 0.2, "whole_documents": True, "keep_for_replay": 1},
-    "grpo": {
-        "make": "model",
-        "start_from": "base",
-        "task": "arithmetic",
-        "objective": {"grpo": {"kl": 0.01}},
-        "rollout": {"prompts": 4, "group": 4, "reply_tokens": 6, "reward": {"correct": 1.0, "answered": 0.5}},
-        "length_tokens": 60,
-        "budget": {"steps": 12},
-        "validation": {"times": 2, "prompts": 8},
-        "optimizer": {"learning_rate": 0.002},
-        "save_every_seconds": 1e-6,
-    },
+    "grpo": REWARDS,
     "compiled": PLAIN | {"compile": "always", "average": 0.9},
     "mixture": PLAIN | {"data": HALVES, "mixture": FOLLOW, "keep_for_replay": 1},
     "two_ranks": PLAIN | {"average": 0.9, "dropout": 0.1, "keep": "best"},
     "mixed_ranks": PLAIN | {"data": HALVES, "mixture": FOLLOW, "keep_for_replay": 1},
     "sharded": PLAIN | {"sharding": "shard", "average": 0.9, "keep": "best", "keep_for_replay": 2},
+    "cut_rewards": REWARDS | {"sharding": "shard", "keep_for_replay": 1},
+    "cut_mixture": PLAIN | {"data": HALVES, "mixture": FOLLOW, "sharding": "shard", "keep_for_replay": 1},
 }
 """By name.  `adjust` has its knobs turned while it runs."""
-RANKS = {"two_ranks": 2, "mixed_ranks": 2, "sharded": 2}
+RANKS = {"two_ranks": 2, "mixed_ranks": 2, "sharded": 2, "cut_rewards": 2, "cut_mixture": 2}
 """Lives that several processes train."""
 
 

@@ -33,6 +33,16 @@ def base(world: dict[str, Artifact], tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture(scope="session")
+def couple(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Context]:
+    """Two processes that train one model after the other: starting them takes longer than a run of so small a model."""
+    team = start_followers(2, ["-m", "wuxing.train.together"], timeout_seconds=60)
+    try:
+        yield Context(home=tmp_path_factory.mktemp("couple"), workers=2, team=team)
+    finally:
+        team.close()
+
+
+@pytest.fixture(scope="session")
 def pair(world: dict[str, Artifact], tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     """A model of 60 steps that two processes trained and nothing disturbed."""
     home = tmp_path_factory.mktemp("pair")

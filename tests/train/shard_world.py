@@ -28,7 +28,7 @@ from wuxing.objective.next_token import NextToken
 from wuxing.train.config import OptimizerConfig
 from wuxing.train.numerics import cut_difference
 from wuxing.train.save.share import Reader, SharedCheckpoints, read_share, read_whole
-from wuxing.train.shard.build import cut_for_run
+from wuxing.train.shard.build import cut_for_run, exact_sum
 from wuxing.train.shard.cut import Shards
 from wuxing.train.shard.exchange import Exchange, rows_of
 from wuxing.train.trainer import Trainer
@@ -58,6 +58,8 @@ CASES: dict[str, dict[str, Any]] = {
     "recompute": {"recompute": True, "dropout": 0.3},
     "bf16": {"precision": "bfloat16"},
 }
+
+EXACT = ["muon", "schedule_free", "separate_head", "thawed", "bf16"]
 
 
 @dataclass
@@ -153,6 +155,18 @@ def compare(case: dict[str, Any], topology: Topology) -> dict[str, Any]:
     }
 
 
+def exactly(case: dict[str, Any], topology: Topology) -> float:
+    """Largest difference of any tensor where sums must not know how the state is cut."""
+    trainers = []
+    for one in (trainer(case, topology), trainer(case, None)):
+        one.exact = exact_sum(one.shards)
+        one.optimizer = Optimizer(one.network, one.optimizer.config, 0.01, one.shards, exactly=True)
+        reports = [one.step() for _ in range(STEPS)]
+        trainers.append((one, [(report.loss, report.gradient_norm) for report in reports]))
+    (cut, mine), (whole, theirs) = trainers
+    return worst(cut, whole) if mine == theirs else 1.0
+
+
 def _moved(name: str, tensor: Tensor, cut: Trainer, start: dict[str, Tensor]) -> bool:
     return not torch.equal(rows_here(cut, name, tensor), start[name])
 
@@ -234,6 +248,8 @@ def main() -> None:
         # the last bits of Muon's iteration in bf16 depend on how many matrices are in a batch
         optimizer.pick_precision = native if name == "bf16" else lambda device: torch.float32
         found[name] = compare(CASES[name], topology)
+    optimizer.pick_precision = native
+    found["exact"] = {name: exactly(CASES[name], topology) for name in EXACT}
     found["exchanged"] = exchanged(topology)
     others = [Topology(1, ranks), *([Topology(ranks // 2, 2)] if ranks > 2 else [])]
     found["saved"] = dict(saved(directory, topology, others))

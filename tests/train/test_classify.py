@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -10,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import accuracy_score, f1_score
-from small_run import base_config, make_in, signed
+from small_run import base_config, make_in, signed, train_base
 from test_model_kind import stopped_after
-from test_together import TOLERANCE, difference, several
+from test_together import TOLERANCE, along, difference, several
 
 from wuxing.core.artifact import Artifact
 from wuxing.core.context import Context
@@ -179,6 +180,38 @@ def test_two_processes_learn_what_one_does(places: dict[str, Artifact], tmp_path
     ours, theirs = (read_json(at.path / "training.json")["validation"] for at in (made, alone))
     for first, second in zip(ours, theirs, strict=True):
         assert first["nats"] == pytest.approx(second["nats"], rel=5e-3)
+
+
+def test_a_classifier_is_cut_over_two_processes(
+    places: dict[str, Artifact],
+    world: dict[str, Artifact],
+    couple: Context,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """From a language model, so that its body is read and its classes are new; stopped, it goes on on 2 and on 1."""
+    start = train_base(tmp_path / "start", world, budget={"steps": 2})
+    parents = {key: value for key, value in places.items() if key != "tokenizer"} | {"start_from": start}
+    plain = {key: value for key, value in config().items() if key not in ("architecture", "tokenizer")}
+    plain |= {"start_from": "start", "precision": "fp32", "sharding": "shard", "budget": {"steps": 12}}
+
+    def made(name: str, context: Context) -> Artifact:
+        return make_in(tmp_path / name / "base", ModelKind(), plain, parents, context)
+
+    whole = made("whole", Context(home=tmp_path))
+    cut = made("cut", couple)
+    with monkeypatch.context() as patch, pytest.raises(Interrupted, match="step 7"):
+        made("again", along(stopped_after(7, patch, tmp_path), couple))
+    shutil.copytree(tmp_path / "again", tmp_path / "one")
+    again = made("again", couple)
+    one = made("one", Context(home=tmp_path))
+    assert read_json(cut.path / "start.json")["topology"]["shards"] == 2 and cut.record["failures"] == []
+    assert (cut.path / "model.safetensors").read_bytes() == (again.path / "model.safetensors").read_bytes()
+    assert difference(cut.path, whole.path) < TOLERANCE and difference(one.path, whole.path) < TOLERANCE
+    assert load_network(cut.path, kind=Classifier).classes == ["land", "sky", "water"]
+    ours, theirs = (read_json(at.path / "training.json")["validation"] for at in (cut, whole))
+    assert ours[0]["nats"] == pytest.approx(theirs[0]["nats"], rel=1e-5)
+    assert ours[-1]["nats"] == pytest.approx(theirs[-1]["nats"], rel=5e-3)
 
 
 def test_it_goes_on_from_a_language_model_and_from_itself(

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 import torch
-from small_run import base_config, base_parents, solver_config
+from small_run import base_config, base_parents
 
 from wuxing.compute.mesh import Topology
 from wuxing.core.artifact import Artifact
@@ -84,11 +84,8 @@ def test_where_it_is_on_and_where_it_cannot_be(world: dict[str, Artifact]) -> No
     for changes, expected in (({}, True), ({"exact_sums": False}, False)):
         assert ModelConfig.model_validate({"make": "model", **follow, **changes}).adds_exactly is expected
     assert not ModelConfig.model_validate({"make": "model", **base_config()}).adds_exactly
-    with pytest.raises(ValueError, match="exact_sums and sharding shard contradict each other"):
-        ModelConfig.model_validate({"make": "model", **base_config(exact_sums=True, sharding="shard")})
-    with pytest.raises(ValueError, match="sharding shard and objective grpo contradict each other: take replicate"):
-        ModelConfig.model_validate({"make": "model", **solver_config(sharding="shard")})
-    mixed = ModelConfig.model_validate({"make": "model", **follow, "sharding": "shard"})
-    with pytest.raises(RefusedError, match="not built for a state that is cut") as refused:
+    sums = {"optimizer": {"kind": "adafactor"}, "sharding": "shard"}
+    mixed = ModelConfig.model_validate({"make": "model", **follow, **sums})
+    with pytest.raises(RefusedError, match="adafactor adds up squares over rows and columns") as refused:
         assemble(mixed, base_parents(world), 7, torch.device("cpu"), torch.float32, None, Topology(1, 2))
     assert "sharding: replicate" in str(refused.value.remedy)

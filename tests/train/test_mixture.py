@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from small_run import base_config, base_parents, make_in, train_base
 from test_model_kind import stopped_after
 from test_offers import adjusted
-from test_together import several
+from test_together import along, several
 
 from wuxing.core.artifact import Artifact
 from wuxing.core.context import Context
@@ -25,6 +26,7 @@ from wuxing.data.tokens_kind import TokensKind
 from wuxing.task.task_kind import TaskKind
 from wuxing.train.config import ModelConfig
 from wuxing.train.model_kind import ModelKind
+from wuxing.train.save.share import is_shared
 from wuxing.train.trainer import Trainer
 from wuxing.train.update.mixture import bounded, by_excess, by_progress, in_percent, with_share
 from wuxing.train.watch.adjust import ask
@@ -41,7 +43,7 @@ def test_the_rules_are_their_formulas() -> None:
     assert found == pytest.approx({"a": 1 / 1.01, "b": 0.01 / 1.01})  # b stood still
     assert by_progress(shares, {"a": 1, "b": 1}, before, before, 1.0) == shares
     worse = by_progress(shares, {"a": 1, "b": 1}, {"a": 1.0, "b": 1.0}, {"a": 1.1, "b": 0.9}, 1.0)
-    assert worse["a"] == pytest.approx(3**0.5 / (3**0.5 + 1))  # forgetting counts as learning does
+    assert worse["b"] == pytest.approx(3**0.5 / (3**0.5 + 1))  # forgetting counts as learning does
 
 
 def test_bounds_and_percents_keep_the_sum() -> None:
@@ -152,6 +154,24 @@ def test_a_run_of_two_processes_goes_on_alone_and_is_that_of_one(
     one, other = (read_json(path / "training.json") for path in (made.path, followed.path))
     assert one["plan"] == other["plan"] and one["validation"] == other["validation"]
     assert one["passages"][0]["changed"] == {"processes": ["2", "1"]}
+
+
+def test_a_state_cut_over_two_processes_gives_the_same_file_and_goes_on_as_one(
+    followed: Artifact, world: dict[str, Artifact], couple: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again = config(save_every_seconds=0.001, sharding="shard")
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        stopped = along(stopped_after(13, patch, tmp_path), couple)
+        make_in(tmp_path / "m", ModelKind(), again, base_parents(world), stopped)
+    assert is_shared(tmp_path / "m" / "checkpoints" / "step-00000013")
+    shutil.copytree(tmp_path / "m", tmp_path / "one" / "m")
+    made = make_in(tmp_path / "m", ModelKind(), again, base_parents(world), couple)
+    alone = make_in(tmp_path / "one" / "m", ModelKind(), again, base_parents(world), Context(home=tmp_path))
+    for one in (made, alone):
+        assert one.record["failures"] == [] and shares(one.path) == shares(followed.path)
+        assert (one.path / "model.safetensors").read_bytes() == (followed.path / "model.safetensors").read_bytes()
+        plan, other = (read_json(path / "training.json") for path in (one.path, followed.path))
+        assert plan["plan"] == other["plan"] and plan["validation"] == other["validation"]
 
 
 @pytest.fixture(scope="module")

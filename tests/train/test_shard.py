@@ -16,7 +16,7 @@ import fated
 import pytest
 import torch
 from safetensors.torch import load_file
-from shard_world import CASES
+from shard_world import CASES, EXACT
 from small_run import base_config, base_parents, make_in
 from test_checkpoint import cut, flip
 from test_model_kind import stopped_after
@@ -32,7 +32,6 @@ from wuxing.core.file import read_json
 from wuxing.model.architecture import Architecture, count_parameters, resolve
 from wuxing.model.files import load_network, save_network
 from wuxing.model.network import Network
-from wuxing.train.config import ModelConfig
 from wuxing.train.model_kind import ModelKind
 from wuxing.train.save.share import SharedCheckpoints, is_shared, read_whole, save_judged
 
@@ -87,6 +86,11 @@ def test_a_cut_network_learns_what_a_whole_one_does(case: str, two: dict[str, An
 @pytest.mark.parametrize("case", ["muon", "adafactor", "average", "thawed", "bf16"])
 def test_groups_that_repeat_one_another_do_too(case: str, four: dict[str, Any]) -> None:
     check_case(four[case], ROUNDED if case == "bf16" else CLOSE)
+
+
+def test_exact_sums_give_every_bit_of_a_whole_run(two: dict[str, Any], four: dict[str, Any]) -> None:
+    """Muon in bf16, frozen blocks, other numbers of pieces, clipped gradients: the state is that of whole processes."""
+    assert two["exact"] == four["exact"] == dict.fromkeys(EXACT, 0.0)
 
 
 def test_matrices_of_any_height_come_back_from_their_owners(two: dict[str, Any], four: dict[str, Any]) -> None:
@@ -229,11 +233,6 @@ def test_auto_cuts_no_more_than_it_must() -> None:
     assert choose("shard", 1, 1, None) == Topology(1, 1)
     with pytest.raises(UsageError, match="groups of 3"):
         choose("hybrid", 8, 8, 3)
-    with pytest.raises(ValueError, match="grpo"):
-        ModelConfig.model_validate(
-            {"make": "model", "start_from": "base", "task": "t", "objective": "grpo", "length_tokens": 9,
-             "budget": {"steps": 1}, "rollout": {"prompts": 1, "group": 2, "reply_tokens": 2}, "sharding": "shard"}
-        )  # fmt: skip
 
 
 def test_the_plan_of_a_share_adds_up() -> None:

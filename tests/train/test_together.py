@@ -39,6 +39,12 @@ def several(
             context.team.close()
 
 
+def along(context: Context, couple: Context) -> Context:
+    """A context with the processes of another."""
+    context.team, context.workers = couple.team, couple.workers
+    return context
+
+
 def difference(one: Path, other: Path) -> float:
     a, b = (load_file(path / "model.safetensors") for path in (one, other))
     assert a.keys() == b.keys()

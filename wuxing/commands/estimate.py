@@ -254,7 +254,12 @@ def _energy(low: float, high: float) -> str:
     return f"{show.count_text(low / (unit or 1))} to {show.count_text(high / (unit or 1))} {name}"
 
 
-WORDS = {"copies": "checkpoint copies", "other": "libraries and data", "casts": "copies for the products"}
+WORDS = {
+    "copies": "checkpoint copies",
+    "other": "libraries and data",
+    "casts": "copies for the products",
+    "replies": "drawing replies",
+}
 """Of the parts of a plan, for people."""
 
 

@@ -41,6 +41,9 @@ class MemoryPlan:
     loss: int
     copies: int = 0
     """Of what moves, for a checkpoint."""
+    replies: int = 0
+    """With which replies are drawn: the weights once more in the type of the products, and caches.  On every process,
+    however the state is cut."""
     other: int = RESERVE_BYTES
     basis: str = "formula"
     """`probe`: measured on slices of the network; `formula`."""
@@ -48,7 +51,7 @@ class MemoryPlan:
     @property
     def parts(self) -> dict[str, int]:
         """What the peak is made of."""
-        names = ("weights", "gradients", "optimizer", "casts", "activations", "loss", "copies", "other")
+        names = ("weights", "gradients", "optimizer", "casts", "activations", "loss", "copies", "replies", "other")
         return {name: int(getattr(self, name)) for name in names}
 
     @property
@@ -233,7 +236,7 @@ def refuse_too_large(
 
 def _fitting(plan: MemoryPlan, available: int) -> int:
     """Parameters of a smaller network that fits: what it keeps shrinks with width times layers, so by the power 2/3."""
-    fixed = plan.weights + plan.gradients + plan.optimizer + plan.casts
+    fixed = plan.weights + plan.gradients + plan.optimizer + plan.casts + plan.replies
     share = 1.0
     while share > 1e-6 and fixed * share + plan.activations * share ** (2 / 3) + plan.loss + RESERVE_BYTES > available:
         share *= 0.9

@@ -92,9 +92,14 @@ def tables(shape: Mapping[str, Any]) -> int:
     return int(shape["vocab_size"]) * int(shape["hidden_size"]) * (1 if shape["tie_word_embeddings"] else 2)
 
 
-def cut(plan: MemoryPlan, shape: Mapping[str, Any], shards: int, matmul_bytes: int = 2) -> MemoryPlan:
+def cut(
+    plan: MemoryPlan, shape: Mapping[str, Any], shards: int, matmul_bytes: int = 2, exact: bool = False
+) -> MemoryPlan:
     """The plan for one of `shards` processes that share the state: its share of everything that lasts, the tables whole
-    in fp32 with their gradient, and two blocks whole in the type of the products with one gradient in fp32."""
+    in fp32 with their gradient, and two blocks whole in the type of the products with one gradient in fp32.
+
+    `exact`: sums that no number of processes changes are scattered in fp64.  What draws replies is whole on each.
+    """
     if shards == 1:
         return plan
     table = tables(shape)
@@ -106,7 +111,7 @@ def cut(plan: MemoryPlan, shape: Mapping[str, Any], shards: int, matmul_bytes: i
     return replace(
         plan,
         weights=share(plan.weights) + 4 * table,
-        gradients=share(plan.gradients) + 4 * table + 2 * 4 * block,
+        gradients=share(plan.gradients) + 4 * table + 2 * 4 * block + exact * 8 * max(table, block),
         optimizer=share(plan.optimizer),
         copies=share(plan.copies),
         casts=GATHERED_BLOCKS * matmul_bytes * block,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -159,6 +160,20 @@ class Engine:
             self._waiting.clear()
             self._running.clear()
             self._replies.clear()
+
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """Within: it computes with the weights of now, which are then given up.
+
+        Where the network is cut over processes all of them enter together.  Inside each generates by itself, as many
+        replies of whatever length it has to: one that gathered blocks as it went would wait for the others' next token.
+        """
+        before, self._packed = self.frozen, None  # never two copies at once
+        self._packed, self.frozen = Packed(self.network, self.dtype), True
+        try:
+            yield
+        finally:
+            self._packed, self.frozen = None, before
 
     def take_replies(self) -> list[Reply]:
         """The replies that have ended since the last call; who calls `step` must take them, or they pile up."""

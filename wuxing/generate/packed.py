@@ -10,14 +10,14 @@ stream, norms, rotations and attention stay fp32 on a CPU, where fp32 attention 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from wuxing.model.network import Network
+from wuxing.model.network import Layer, Network
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """(layer, q_NHC, k_NKC, v_NKC) -> mixed_NHC."""
@@ -66,7 +66,11 @@ class PackedLayer:
 
 
 class Packed:
-    """The network's weights in `dtype`, copied when made: make a new one after the weights have changed."""
+    """The network's weights in `dtype`, copied when made: make a new one after the weights have changed.
+
+    Where the network is cut over processes all of them make theirs together, each a whole one: block after block is
+    gathered in fp32 and packed, so that the copy has the bits that a whole network's would have.
+    """
 
     def __init__(self, network: Network, dtype: torch.dtype):
         config = network.config
@@ -75,9 +79,10 @@ class Packed:
         self.heads, self.kv_heads = int(config["num_attention_heads"]), int(config["num_key_value_heads"])
         self.inner, self.eps = int(config["intermediate_size"]), float(config["rms_norm_eps"])
         with torch.inference_mode():
-            self.table_VD = network.model.embed_tokens.weight.detach()
-            self.layers = [PackedLayer(layer, config, dtype) for layer in network.model.layers]
-            self.head = Matrix(network.head_VD.float() * network.model.norm.weight.float(), None, dtype)
+            self.table_VD = _gathered(network, "model.embed_tokens.weight")
+            self.layers = [PackedLayer(layer, config, dtype) for layer in _whole_layers(network)]
+            head_VD = self.table_VD if config["tie_word_embeddings"] else _gathered(network, "lm_head.weight")
+            self.head = Matrix(head_VD.float() * network.model.norm.weight.float(), None, dtype)
             self.turns = torch.complex(network.cos, network.sin)
             device = self.table_VD.device
             self._eps = torch.tensor(self.eps, device=device)
@@ -110,6 +115,25 @@ class Packed:
         """1 / rms of the last axis."""
         length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
         return torch.addcmul(self._eps, length, length, value=1 / size).rsqrt_()
+
+
+def _gathered(network: Network, name: str) -> Tensor:
+    """The values of one parameter, whole although they may be cut over processes."""
+    return network.get_parameter(name).detach() if network.cut is None else network.cut.whole(name)
+
+
+def _whole_layers(network: Network) -> Iterator[nn.Module]:
+    """The blocks with all their values: where they are cut over processes, a copy of one at a time."""
+    for number, layer in enumerate(network.model.layers):
+        if network.cut is None:
+            yield layer
+            continue
+        with torch.device("meta"):
+            copied = Layer(network.config)
+        names = [name for name, _ in copied.named_parameters()]
+        values = {name: nn.Parameter(_gathered(network, f"model.layers.{number}.{name}")) for name in names}
+        copied.load_state_dict(values, assign=True)
+        yield copied
 
 
 def _pairs(channels: int, heads: int) -> Tensor:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from wuxing.model.encoder import Encoder
-from wuxing.model.files import load_network, role_of
+from wuxing.model.files import load_network, open_weights, read_config, role_of
 from wuxing.model.network import Network
 
 SUFFIX = "ForSequenceClassification"
@@ -57,10 +58,26 @@ def new_classifier(config: dict[str, Any], classes: Sequence[str], seed: int) ->
 
 def classifier_from(directory: Path, classes: Sequence[str], seed: int) -> Classifier:
     """One that goes on from a model: its body, which sees as it did; its classes too where they are the same."""
-    role = role_of(directory)
-    before = load_network(directory, kind={Classifier.role: Classifier, Encoder.role: Encoder}.get(role, Network))
+    before = load_network(directory, kind=_kind_of(directory))
     network = new_classifier(before.config, classes, seed)
     network.model.load_state_dict(before.model.state_dict())
     if isinstance(before, Classifier) and before.classes == list(classes):
         network.score.load_state_dict(before.score.state_dict())
     return network
+
+
+def open_first(directory: Path, network: Classifier, seed: int) -> Callable[[str, torch.Size], Tensor]:
+    """The values of `classifier_from`, one tensor at a time, for a network whose own may lie on the meta device."""
+    with torch.device("meta"):
+        before = _kind_of(directory)(read_config(directory))
+    read = open_weights(directory, before)
+    known = isinstance(before, Classifier) and before.classes == network.classes
+
+    def first(name: str, shape: torch.Size) -> Tensor:
+        return read(name, shape) if known or name != "score.weight" else network.initial(name, shape, seed)
+
+    return first
+
+
+def _kind_of(directory: Path) -> type[Network]:
+    return {Classifier.role: Classifier, Encoder.role: Encoder}.get(role_of(directory), Network)

@@ -49,6 +49,20 @@ class Drop(Protocol):
 TABLE_DEVIATION, LOGIT_DEVIATION = 0.1, 0.32
 
 
+class Cut(Protocol):
+    """This process's part of a network that is cut over several; they do all of this together."""
+
+    def keep_up(self) -> None:
+        """Go through the network with nothing, because another process has more."""
+
+    def whole(self, name: str) -> Tensor:
+        """One whole tensor, in fp32."""
+        ...
+
+    def release(self) -> None:
+        """Give up what is gathered."""
+
+
 class Norm(nn.Module):
     """RMS norm (Zhang and Sennrich 2019), computed in fp32, returned in the type that the next matrix multiplies in."""
 
@@ -210,8 +224,8 @@ class Network(nn.Module):
         """FlexAttention for packed documents on a GPU; else a mask of T x T."""
         self.drop: Drop | None = None
         """What the branches of the blocks lose while it learns; set by a trainer for one piece."""
-        self.keep_up: Callable[[], None] | None = None
-        """Where its matrices are cut over processes: go through it with nothing, because another process has more."""
+        self.cut: Cut | None = None
+        """Where its matrices are cut over processes: this one's part."""
         if not config["tie_word_embeddings"]:
             self.lm_head = nn.Linear(config["hidden_size"], config["vocab_size"], bias=False)
         cos, sin = rope_tables(config)

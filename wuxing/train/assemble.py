@@ -22,7 +22,7 @@ from wuxing.data.source import PackedSource
 from wuxing.data.tokens import DESCRIPTION, open_tokens
 from wuxing.generate.engine import Engine
 from wuxing.model.architecture import resolve
-from wuxing.model.classifier import Classifier, classifier_from, new_classifier
+from wuxing.model.classifier import Classifier, classifier_config, classifier_from, new_classifier
 from wuxing.model.encoder import Encoder, encoder_config, encoder_from
 from wuxing.model.files import load_network, read_config, require_role, role_of
 from wuxing.model.float8 import refuse_without_float8
@@ -30,7 +30,7 @@ from wuxing.model.network import Network
 from wuxing.objective.objective import Objective
 from wuxing.task.task import load_task
 from wuxing.text.tokenizer import Tokenizer
-from wuxing.train.classifier import ClassAccuracy, read_labels
+from wuxing.train.classifier import ClassAccuracy, Labels, read_labels
 from wuxing.train.config import ModelConfig, of_text
 from wuxing.train.order import ladders, refuse_torn
 from wuxing.train.plan.memory import PIECE_POSITIONS
@@ -87,12 +87,9 @@ def assemble(
 ) -> Parts:
     """Build a run.  `rollouts`: where replies are kept, None for a trial."""
     tokenizer = load_tokenizer(parents)
-    shards: Shards | None = None
-    if topology.shards > 1:
-        _refuse_cut(config)
-        start = None if config.architecture is not None else parents["start_from"].path
-        shards = cut_for_run(shape_of(config, parents, tokenizer), start, seed, device, precision, topology)
     labels = read_labels(config, parents) if config.objective.classify is not None else None
+    cut = (config, parents, tokenizer, labels, seed, device, precision, topology)
+    shards = _cut(*cut) if topology.shards > 1 else None
     if shards is not None:
         network = shards.network
     elif labels is not None:
@@ -110,7 +107,12 @@ def assemble(
         )
     piece_rows = max(1, (config.piece_tokens or PIECE_POSITIONS) // config.length_tokens)
     if config.task is not None:
-        return _reinforced(config, parents, network, tokenizer, seed, precision, rollouts, piece_rows)
+        reference: Network | None = None
+        if config.objective.grpo is not None and config.objective.grpo.kl:
+            reference = _cut(*cut).network if shards is not None else copy.deepcopy(network)
+            reference = reference.requires_grad_(False)
+        some = (tokenizer, seed, precision, rollouts, piece_rows)
+        return _reinforced(config, parents, network, shards, reference, *some)
     assert config.batch_tokens is not None and config.data is not None
     packings: dict[str, Packing] = dict(labels.train) if labels else _packings(config, parents, tokenizer)
     step_rows = config.batch_tokens // config.length_tokens
@@ -130,30 +132,45 @@ def assemble(
             validator = text = MaskedBits.of(text, mask_id(config, parents, tokenizer))
         objective = of_text(config.objective)
     tasks = {name: load_task(parents[f"validation.{name}"].path) for name in config.validation.tasks}
-    if tasks and shards is not None:
-        raise WuxingError("a network that is cut over processes cannot answer tasks", "Take validation.tasks out")
     validate = with_tasks(validator, list(config.data), config.validation, tasks, tokenizer, network.max_positions)
     positions, epoch = step_rows * config.length_tokens, source.epoch_rows / step_rows
     of_data = (positions, epoch, packings, piece_rows, length)
     return Parts(network, tokenizer, source, objective, validate, *of_data, shards=shards, text=text)
 
 
-def _refuse_cut(config: ModelConfig) -> None:
-    """Raises for what a state that is cut over processes cannot do."""
-    if config.objective.classify is not None:
-        raise WuxingError("a classifier cannot be cut over processes yet", "Take sharding: replicate")
-    if config.adds_exactly:
+def _cut(
+    config: ModelConfig,
+    parents: Mapping[str, Artifact],
+    tokenizer: Tokenizer,
+    labels: Labels | None,
+    seed: int,
+    device: torch.device,
+    precision: torch.dtype,
+    topology: Topology,
+) -> Shards:
+    """A network of this run cut over the processes, with its first values.
+
+    Raises RefusedError for the one thing that a state which is cut cannot do.
+    """
+    if config.adds_exactly and config.optimizer.kind == "adafactor":
         raise RefusedError(
-            "sums that no number of processes changes, which a mixture that follows its losses needs for the same "
-            "samples everywhere, are not built for a state that is cut over processes",
-            "Take sharding: replicate, or exact_sums: false (another number of processes may then see other samples)",
+            "adafactor adds up squares over rows and columns, which in a state that is cut over processes depends on "
+            "their number: a mixture that follows its losses would then not see the same samples everywhere",
+            "Take another optimizer.kind, sharding: replicate, or exact_sums: false (samples may then differ)",
         )
+    shape = shape_of(config, parents, tokenizer)
+    if labels is not None:
+        shape = classifier_config(shape, list(labels.classes))
+    start = None if config.architecture is not None else parents["start_from"].path
+    return cut_for_run(shape, start, seed, device, precision, topology)
 
 
 def _reinforced(
     config: ModelConfig,
     parents: Mapping[str, Artifact],
     network: Network,
+    shards: Shards | None,
+    reference: Network | None,
     tokenizer: Tokenizer,
     seed: int,
     precision: torch.dtype,
@@ -172,7 +189,7 @@ def _reinforced(
         length=config.length_tokens,
         piece_rows=piece_rows,
         log=rollouts,
-        reference=copy.deepcopy(network).requires_grad_(False) if config.objective.grpo.kl else None,
+        reference=reference,
         precision=precision,
         rank=team.rank(),
         ranks=team.ranks(),
@@ -186,7 +203,8 @@ def _reinforced(
     validate = TaskAccuracy(task, examples, tokenizer, rollout.reply_tokens, min(128, rows))
     epoch = len(source.examples) / rollout.prompts
     objective, length = config.objective.grpo, config.length_tokens
-    return Parts(network, tokenizer, source, objective, validate, rows * length, epoch, {}, piece_rows, length)
+    of_task = (rows * length, epoch, {}, piece_rows, length)
+    return Parts(network, tokenizer, source, objective, validate, *of_task, shards=shards)
 
 
 def mixer_of(config: ModelConfig, parents: Mapping[str, Artifact], parts: Parts) -> Mixer | None:

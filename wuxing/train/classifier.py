@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -106,16 +107,20 @@ class ClassAccuracy:
         size = len(self.classes)
         counts, nats = torch.zeros(size * size, dtype=torch.float64), 0.0
         rows = max(1, self.tokens // self.length)
-        batches = list(range(-(-min(rows, packing.rows) // self._at_once)))
-        mine = set(batches[team.rank() :: team.ranks()])
-        for number, batch in enumerate(in_order(packing, self._at_once, rows)):
-            if number in mine:
-                with torch.autocast(network.device.type, self.precision, enabled=self.precision != torch.float32):
+        batches = in_order(packing, self._at_once, rows)
+        while turn := list(islice(batches, team.ranks())):
+            batch = turn[team.rank()] if team.rank() < len(turn) else None
+            with torch.autocast(network.device.type, self.precision, enabled=self.precision != torch.float32):
+                if batch is not None:
                     hidden_ND, labels_N = taught(network, batch.to(network.device))
-                logprobs_NC = (hidden_ND.float() @ network.head_VD.float().T).log_softmax(-1)
-                named_N = logprobs_NC.argmax(-1)
-                counts += torch.bincount((labels_N * size + named_N).cpu(), minlength=size * size)
-                nats -= float(logprobs_NC.gather(-1, labels_N[:, None]).sum(dtype=torch.float64))
+                elif network.cut is not None:
+                    network.cut.keep_up()
+            if batch is None:
+                continue
+            logprobs_NC = (hidden_ND.float() @ network.head_VD.float().T).log_softmax(-1)
+            named_N = logprobs_NC.argmax(-1)
+            counts += torch.bincount((labels_N * size + named_N).cpu(), minlength=size * size)
+            nats -= float(logprobs_NC.gather(-1, labels_N[:, None]).sum(dtype=torch.float64))
         *whole, nats = team.summed([*counts.tolist(), nats])
         return np.array(whole).reshape(size, size), nats
 

@@ -245,9 +245,9 @@ class ModelConfig(StepConfig):
     """`hybrid`: processes of one group; left out: those of a host."""
     exact_sums: bool | None = plumbing(None)
     """Cut each step into the same pieces on any number of processes (eight at least) and add their gradients up
-    without rounding: the same bits on 1, 2 or 8 processes with as many threads each, for 8 bytes per parameter.  Left
-    out: where the shares of a `mixture` follow the losses, so that the samples stay the same.  Not where the state is
-    cut (`sharding`)."""
+    without rounding: the same bits on 1, 2 or 8 processes with as many threads each, for 8 bytes per parameter, and
+    however the state is cut.  Left out: where the shares of a `mixture` follow the losses, so that the samples stay the
+    same."""
     save_every_seconds: float = plumbing(60.0, gt=0)
     """Time between checkpoints; a kill loses at most so much work."""
     keep_for_replay: int = plumbing(0, ge=0)
@@ -309,8 +309,6 @@ class ModelConfig(StepConfig):
         for name in foreign:
             if getattr(self, name) not in (None, ()):
                 raise ValueError(f"{name} and objective {word} contradict each other: take one of them out")
-        if learns_by_reward and self.sharding in ("shard", "hybrid"):
-            raise ValueError(f"sharding {self.sharding} and objective grpo contradict each other: take replicate")
         for name in ("mixture", "length_ramp", "whole_documents") if self.objective.classify is not None else ():
             if getattr(self, name) not in (None, ()):
                 raise ValueError(f"{name} and objective classify contradict each other: take one of them out")
@@ -326,8 +324,6 @@ class ModelConfig(StepConfig):
                 f"architecture.attention bidirectional and objective {word} contradict each other: a token would see "
                 "what it is to predict"
             )
-        if self.exact_sums and self.sharding in ("shard", "hybrid"):
-            raise ValueError(f"exact_sums and sharding {self.sharding} contradict each other: take replicate")
         if learns_by_reward and self.exact_sums:
             raise ValueError(
                 "exact_sums and objective grpo contradict each other: which replies are drawn together "

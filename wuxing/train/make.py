@@ -42,12 +42,11 @@ from wuxing.train.plan.origin import made_with, passage, told
 from wuxing.train.plan.ramp import resolve, spans_of
 from wuxing.train.run import ROLLOUTS, Run
 from wuxing.train.save.checkpoint import Checkpoints
-from wuxing.train.shard.build import described, topology_of
+from wuxing.train.shard.build import described, exact_sum, topology_of
 from wuxing.train.together import hand_out, job_of, lead_of, own_device
 from wuxing.train.trainer import Trainer
 from wuxing.train.update.average import Average
 from wuxing.train.update.dropout import Dropout
-from wuxing.train.update.exact import ExactSum
 from wuxing.train.update.freeze import check_names
 from wuxing.train.update.law import learning_rate, settled
 
@@ -276,7 +275,7 @@ def _trainer(setting: Setting, parts: Parts, rate: float, steps: int, precision:
     from wuxing.train.update.optimizer import Optimizer
 
     config = setting.config
-    optimizer = Optimizer(parts.network, settled(config), rate, parts.shards)
+    optimizer = Optimizer(parts.network, settled(config), rate, parts.shards, config.adds_exactly)
     return Trainer(
         network=parts.network,
         source=parts.source,
@@ -291,7 +290,7 @@ def _trainer(setting: Setting, parts: Parts, rate: float, steps: int, precision:
         guard=config.guard,
         average=Average(config.average) if config.average is not None else None,
         shards=parts.shards,
-        exact=ExactSum() if config.adds_exactly else None,
+        exact=exact_sum(parts.shards) if config.adds_exactly else None,
     )
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
+from wuxing.compute import team
 from wuxing.core.digest import digest_of
 from wuxing.core.error import WuxingError
 from wuxing.core.file import append_line
@@ -94,16 +94,35 @@ class Rollouts:
     def __next__(self) -> list[Batch]:
         step = self.position // self.config.prompts
         places = range(self.position + self.rank, self.position + self.config.prompts, self.ranks)
-        judged = self._judge(self._draw(list(places)))
+        with self.engine.holding():
+            judged = self._judge(self._draw(list(places)))
         self.position += self.config.prompts
-        self.figures = self._measure(judged)
-        if self.log is not None:
-            for one in judged:
-                append_line(self.log, {"step": step + 1, **_line(one)})
-        telling = [one for one in judged if one.advantage != 0]
-        if not telling or self.reference is not None:
-            telling = judged
-        return self._with_reference(self._batch(telling)).pieces(self.piece_rows)
+        everyone = self._of_everyone(judged)
+        self.figures = self._measure(everyone)
+        if self.log is not None and self.rank == 0:
+            for one in everyone:
+                append_line(self.log, {"step": step + 1, **one["line"]})
+        if self.reference is None and any(one["advantage"] for one in everyone):
+            judged = [one for one in judged if one.advantage != 0]
+        pieces = self._batch(judged).pieces(self.piece_rows) if judged else []
+        return self._with_reference(pieces)
+
+    def _of_everyone(self, judged: list[Judged]) -> list[dict[str, Any]]:
+        """What all processes have drawn, in the order of the plan: the step's figures are those of all its replies."""
+        mine = [
+            {
+                "place": one.sample_id,
+                "reward": one.reward,
+                "advantage": one.advantage,
+                "correct": one.scores["correct"],
+                "tokens": len(one.reply.tokens),
+                "cut_off": one.reply.finish == "length",
+                "logprob": sum(one.reply.logprobs),
+                "line": _line(one) if self.log is not None else {},
+            }
+            for one in judged
+        ]
+        return sorted((one for part in team.of_everyone(mine) for one in part), key=lambda one: one["place"])
 
     def state_dict(self) -> dict[str, Any]:
         return {"position": self.position, "plan": self.digest}
@@ -126,7 +145,8 @@ class Rollouts:
             reply = [number for number, taught_here in zip(ids, learn, strict=True) if taught_here]
             scored = Reply(example.id, reply, [-1.0] * len(reply), "stop")
             judged.append(Judged(place, example, ids[:first], scored, example.answer, {}, 1.0, 1.0 + place))
-        return self._with_reference(self._batch(judged))
+        (batch,) = self._with_reference([self._batch(judged)])
+        return batch
 
     def _example(self, sample_id: int) -> Example:
         return self.examples[self.plan[sample_id].row]
@@ -170,17 +190,16 @@ class Rollouts:
             raise WuxingError(f"task {self.task.name} gives no score {unknown[0]}", f"rollout.reward may name {known}")
         return sum(weight * scores[name] for name, weight in self.config.reward.items())
 
-    def _measure(self, judged: list[Judged]) -> dict[str, float]:
-        groups = [judged[i : i + self.config.group] for i in range(0, len(judged), self.config.group)]
-        replies = [one.reply for one in judged]
-        tokens = sum(len(reply.tokens) for reply in replies)
+    def _measure(self, drawn: list[dict[str, Any]]) -> dict[str, float]:
+        groups = [drawn[i : i + self.config.group] for i in range(0, len(drawn), self.config.group)]
+        tokens = sum(one["tokens"] for one in drawn)
         return {
-            "reward": sum(one.reward for one in judged) / len(judged),
-            "correct": sum(one.scores["correct"] for one in judged) / len(judged),
-            "reply_tokens": tokens / len(replies),
-            "cut_off": sum(reply.finish == "length" for reply in replies) / len(replies),
-            "equal_groups": sum(len({one.reward for one in group}) == 1 for group in groups) / len(groups),
-            "sampler_logprob": sum(sum(reply.logprobs) for reply in replies) / max(1, tokens),
+            "reward": sum(one["reward"] for one in drawn) / len(drawn),
+            "correct": sum(one["correct"] for one in drawn) / len(drawn),
+            "reply_tokens": tokens / len(drawn),
+            "cut_off": sum(one["cut_off"] for one in drawn) / len(drawn),
+            "equal_groups": sum(len({one["reward"] for one in group}) == 1 for group in groups) / len(groups),
+            "sampler_logprob": sum(one["logprob"] for one in drawn) / max(1, tokens),
         }
 
     def _batch(self, judged: list[Judged]) -> Batch:
@@ -208,19 +227,27 @@ class Rollouts:
         return batch
 
     @torch.no_grad()
-    def _with_reference(self, batch: Batch) -> Batch:
-        if self.reference is None:
-            return batch
-        found: list[Tensor] = []
-        for piece in batch.pieces(self.piece_rows):
-            moved = piece.to(self.reference.device)
-            with torch.autocast(self.reference.device.type, self.precision, enabled=self.precision != torch.float32):
-                hidden_ND, labels_N = taught(self.reference, moved)
-                logprobs_N, _ = token_logprobs(hidden_ND, self.reference.head_VD, labels_N)
-            filled = torch.zeros(piece.labels_BT.shape)
-            filled[piece.labels_BT >= 0] = logprobs_N.cpu()
-            found.append(filled)
-        return replace(batch, extra={**batch.extra, "reference_logprobs": torch.cat(found)})
+    def _with_reference(self, pieces: list[Batch]) -> list[Batch]:
+        """The pieces with the log-probabilities of the model that training started from, where they are wanted.
+
+        A reference that is cut over processes goes through all its passes with all of them.
+        """
+        reference = self.reference
+        if reference is None:
+            return pieces
+        found: list[Batch] = []
+        with torch.autocast(reference.device.type, self.precision, enabled=self.precision != torch.float32):
+            for piece in pieces:
+                hidden_ND, labels_N = taught(reference, piece.to(reference.device))
+                logprobs_N, _ = token_logprobs(hidden_ND, reference.head_VD, labels_N)
+                filled_BT = torch.zeros(piece.labels_BT.shape)
+                filled_BT[piece.labels_BT >= 0] = logprobs_N.cpu()
+                found.append(replace(piece, extra={**piece.extra, "reference_logprobs": filled_BT}))
+            if reference.cut is not None:
+                for _ in range(max(team.of_everyone(len(pieces))) - len(pieces)):
+                    reference.cut.keep_up()
+                reference.cut.release()
+        return found
 
 
 def seed_of(seed: int, place: int, number: int) -> int:

@@ -199,6 +199,8 @@ class Trainer:
         team.add_up([parameter.grad for parameter in learning if parameter.grad is not None])
 
     def _norm(self) -> float:
+        if self.exact is not None:
+            return self.exact.norm(self.optimizer.named)
         if self.shards is not None:
             return self.shards.norm()
         gradients = [p.grad for p in self.optimizer.named.values() if p.grad is not None]

@@ -102,8 +102,8 @@ class BitsPerByte:
             with torch.autocast(network.device.type, self.precision, enabled=self.precision != torch.float32):
                 if counted is not None and held:
                     nats = float(NextToken()(network, counted.to(network.device)).sum)
-                elif network.keep_up is not None:
-                    network.keep_up()
+                elif network.cut is not None:
+                    network.cut.keep_up()
             found.append([nats, held])
         nats, whole = exact_sums(found, 2)
         return nats, int(whole)
@@ -217,8 +217,9 @@ class TaskAccuracy:
         longest = max((len(request.tokens) for request in requests), default=0) + self.reply_tokens
         engine = Engine(network, max_rows=self.rows, max_tokens=min(longest, network.max_positions))
         correct = tokens = 0.0
-        for reply in engine.generate(requests):
-            correct += self.task.score(by_id[reply.id], self.tokenizer.decode(reply.tokens))["correct"]
-            tokens += len(reply.tokens)
+        with engine.holding():
+            for reply in engine.generate(requests):
+                correct += self.task.score(by_id[reply.id], self.tokenizer.decode(reply.tokens))["correct"]
+                tokens += len(reply.tokens)
         correct, tokens = team.summed([correct, tokens])
         return {self.metric: correct / len(self.examples), "reply_tokens": tokens / len(self.examples)}

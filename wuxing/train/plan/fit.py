@@ -104,7 +104,7 @@ def fit_to_memory(
     local = team.ranks_here() if device.type == "cpu" else 1
 
     def plan(tried: ModelConfig) -> MemoryPlan:
-        return cut(plan_run(tried, shape, precision, device.type), shape, shards, width)
+        return cut(plan_run(tried, shape, precision, device.type), shape, shards, width, config.adds_exactly)
 
     def factor(found: MemoryPlan) -> float:
         return memory_factor(runs, found.peak, device.type)

@@ -100,7 +100,24 @@ def plan_run(
     """
     parameters = count_parameters(dict(shape))
     plan = _plan_run(config, shape, precision, device, measured, parameters)
-    return replace(plan, gradients=plan.gradients + 8 * parameters) if config.adds_exactly else plan
+    if config.adds_exactly:
+        plan = replace(plan, gradients=plan.gradients + 8 * parameters)
+    replies = _replies(config, shape, precision, parameters)
+    if config.rollout is None:  # tasks are answered while nothing is learnt
+        replies = max(0, replies - plan.activations - plan.loss)
+    return replace(plan, replies=replies)
+
+
+def _replies(config: ModelConfig, shape: Mapping[str, Any], precision: torch.dtype, parameters: int) -> int:
+    """What the engine holds that draws replies: packed weights, keys and values."""
+    if config.rollout is not None:
+        positions = config.rollout.prompts * config.rollout.group * config.length_tokens
+    elif config.validation.tasks:
+        positions = config.validation.rows * config.length_tokens
+    else:
+        return 0
+    kept = 2 * positions * shape["num_hidden_layers"] * shape["num_key_value_heads"] * shape["head_dim"]
+    return int(torch.finfo(precision).bits // 8 * (parameters + kept))
 
 
 def _plan_run(
@@ -126,10 +143,8 @@ def _plan_run(
         layers = int(shape["num_hidden_layers"])
         kept = layers * (4 + width) * int(shape["hidden_size"])
         plan = replace(plan, activations=plan.activations // layers + piece * kept)
-    kept = 2 * step * shape["num_hidden_layers"] * shape["num_key_value_heads"] * shape["head_dim"]
-    engine = width * (parameters + kept) if config.rollout is not None else 0
     reference = 4 * parameters if config.objective.grpo is not None and config.objective.grpo.kl else 0
-    return replace(plan, optimizer=state + engine + reference, copies=copies)
+    return replace(plan, optimizer=state + reference, copies=copies)
 
 
 def _measured_plan(asked: Asked, parameters: int, copies: int) -> MemoryPlan:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from wuxing.compute import team
 from wuxing.compute.memory import MemoryPlan
 from wuxing.compute.mesh import Topology, choose, cut
+from wuxing.model.classifier import SUFFIX, Classifier, open_first
 from wuxing.model.files import open_weights
 from wuxing.model.network import Network
 from wuxing.train.config import ModelConfig
 from wuxing.train.plan.memory import free_memory
+from wuxing.train.update.exact import ExactSum
+
+if TYPE_CHECKING:
+    from wuxing.train.shard.cut import Shards
 
 
 def topology_of(
@@ -30,7 +35,7 @@ def topology_of(
     choose anew because less memory happens to be free.  `plan`: what a whole state needs, and the network's shape.
     """
     ranks = team.ranks()
-    if ranks == 1 or config.task is not None:
+    if ranks == 1:
         return Topology(ranks, 1)
     choice = {"sharding": config.sharding, "shard_processes": config.shard_processes}
     if earlier and {name: earlier[name] for name in choice} == choice:
@@ -43,7 +48,7 @@ def topology_of(
     def decide() -> dict[str, int]:
         def fits(shards: int) -> bool:
             whole, shape = plan()
-            return cut(whole, shape, shards).peak <= free
+            return cut(whole, shape, shards, exact=config.adds_exactly).peak <= free
 
         return choose(config.sharding, ranks, local_ranks, config.shard_processes, fits).to_json()
 
@@ -62,15 +67,27 @@ def cut_for_run(
     device: torch.device,
     precision: torch.dtype,
     topology: Topology,
-) -> Any:
+) -> Shards:
     """The network of a run in shards, with its first values: from the seed, or of the model that it starts from."""
     from wuxing.train.shard.cut import cut_network  # torch's FSDP takes two seconds to import
 
+    named = str((shape.get("architectures") or [""])[0])
     with torch.device("meta"):
-        network = Network(shape)
+        network = (Classifier if named.endswith(SUFFIX) else Network)(shape)
     shards = cut_network(network, topology, device, precision)
     if start_from is None:
         shards.fill(lambda name, size: network.initial(name, size, seed))
+    elif isinstance(network, Classifier):
+        shards.fill(open_first(start_from, network, seed))
     else:
         shards.fill(open_weights(start_from, network))
     return shards
+
+
+def exact_sum(shards: Shards | None) -> ExactSum:
+    """Adds up a step's gradients the same on any number of processes, however they share the state."""
+    if shards is None:
+        return ExactSum()
+    from wuxing.train.shard.exact import CutExactSum  # torch's FSDP takes two seconds to import
+
+    return CutExactSum(shards)

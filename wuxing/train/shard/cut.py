@@ -24,7 +24,7 @@ from wuxing.compute import team
 from wuxing.compute.mesh import Topology, device_mesh
 from wuxing.model.network import Network
 from wuxing.model.rope import rope_tables
-from wuxing.train.shard.exchange import Exchange, rows_of
+from wuxing.train.shard.exchange import Exchange, gather, rows_of
 
 
 @dataclass
@@ -139,6 +139,19 @@ class Shards:
         (squares,) = team.summed([_squares(cut)])
         return float((squares / self.topology.replicas + _squares(whole)) ** 0.5)
 
+    def whole(self, name: str) -> Tensor:
+        """A whole tensor in fp32, gathered: all processes of a group ask for the same one at the same time."""
+        mine = self.named[name].detach()
+        if name not in self.matrices:
+            return mine
+        shape, shards = self.shape(name), self.topology.shards
+        height = -(-shape[0] // shards)
+        if len(mine) < height:
+            mine = torch.cat([mine, mine.new_zeros(height - len(mine), *shape[1:])])
+        got = mine.new_empty(height * shards, *shape[1:])
+        gather(got, mine.contiguous(), self.group)
+        return got[: shape[0]]
+
     @contextmanager
     def exchanged(self, others: Mapping[str, Tensor]) -> Iterator[None]:
         """The network with `others` in place of its own values; afterwards every bit is as before."""
@@ -195,7 +208,7 @@ def cut_network(network: Network, topology: Topology, device: torch.device, prec
         for name, parameter in network.named_parameters()
     }
     shards = Shards(network, mesh, topology, matrices, named)
-    network.keep_up = shards.keep_up
+    network.cut = shards
     return shards
 
 

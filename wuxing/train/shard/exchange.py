@@ -6,6 +6,9 @@ it, and the rows travel back (distributed Muon: Liu et al. 2025, Moonlight, 2.3;
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -15,6 +18,21 @@ def rows_of(height: int, shards: int, place: int) -> tuple[int, int]:
     """The rows of one of `shards` processes, as `torch.chunk` cuts them: the last ones may have fewer, or none."""
     step = -(-height // shards)
     return min(place * step, height), min((place + 1) * step, height)
+
+
+def gather(whole: Tensor, mine: Tensor, group: dist.ProcessGroup) -> None:
+    """Equal shares of all processes of a group, one behind the other."""
+    _named("all_gather_single", "all_gather_into_tensor")(whole, mine, group=group)
+
+
+def scatter(mine: Tensor, whole: Tensor, group: dist.ProcessGroup) -> None:
+    """This process's share of the sum of what all processes of a group give."""
+    _named("reduce_scatter_single", "reduce_scatter_tensor")(mine, whole, group=group)
+
+
+def _named(name: str, before: str) -> Callable[..., Any]:
+    """A collective by its name since torch 2.13, or the one that it had before."""
+    return getattr(dist, name, None) or getattr(dist, before)
 
 
 class Exchange:

@@ -19,6 +19,9 @@ GRID = 2.0**48
 """Multiples of 3.6e-15, exact up to sums of 32 in size; larger ones are rounded like any fp64, and values that are not
 finite stay so."""
 
+SQUARE_BITS = 52
+"""Whole numbers below 2^53 add up without rounding in fp64."""
+
 
 class ExactSum:
     """The gradient of a step while its pieces go through; 8 bytes per parameter."""
@@ -52,6 +55,46 @@ class ExactSum:
             team.add_up(sums)
         for parameter, whole in zip(learning.values(), sums, strict=True):
             parameter.grad = whole.div_(GRID).to(parameter.dtype)
+
+    @torch.no_grad()
+    def norm(self, named: Mapping[str, Tensor]) -> float:
+        """Of the whole gradient, the same bits however it is cut: squares are rounded to a grid of each tensor's own,
+        set by its largest element and its size, on which no sum of them is rounded."""
+        gradients = {name: named[name].grad for name in sorted(named)}
+        given = {name: gradient for name, gradient in gradients.items() if gradient is not None}
+        names = list(given)
+        tops = torch.stack([_largest(gradient) for gradient in given.values()])
+        self._most(tops)
+        if not bool(torch.isfinite(tops).all()):
+            return math.nan
+        sizes = [self._size(name, gradient).bit_length() for name, gradient in given.items()]
+        powers = [(math.frexp(top)[1], SQUARE_BITS - size) for top, size in zip(tops.tolist(), sizes, strict=True)]
+        counts = torch.stack(
+            [
+                gradient.double().mul_(2.0**-top).square_().mul_(2.0**bits).round_().sum()
+                for gradient, (top, bits) in zip(given.values(), powers, strict=True)
+            ]
+        )
+        self._add_up(counts, names)
+        squares = [count * 2.0 ** (2 * top - bits) for count, (top, bits) in zip(counts.tolist(), powers, strict=True)]
+        return fsum(squares) ** 0.5
+
+    def _most(self, values: Tensor) -> None:
+        """The largest of all processes that share a state, in place: here all of it is at hand."""
+
+    def _add_up(self, counts: Tensor, names: list[str]) -> None:
+        """Sums over the processes that share a state, in place."""
+
+    def _size(self, name: str, gradient: Tensor) -> int:
+        """Elements of the whole tensor."""
+        return gradient.numel()
+
+
+def _largest(gradient: Tensor) -> Tensor:
+    """The largest size of an element, in fp64; 0 where there is none."""
+    if not gradient.numel():
+        return torch.zeros((), dtype=torch.float64, device=gradient.device)
+    return gradient.abs().amax().double()
 
 
 def exact_sums(values: Sequence[Sequence[float]], width: int) -> list[float]:

@@ -82,15 +82,13 @@ def by_excess(shares: Shares, now: Shares, reference: Shares, strength: float) -
 
 
 def by_progress(shares: Shares, prior: Mapping[str, float], before: Shares, now: Shares, strength: float) -> Shares:
-    """Shares that follow the size of each loss's last relative change (Matiisen et al. 2017): the absolute one, so that
+    """Shares that follow the size of each loss's last change, in bits (Matiisen et al. 2017): the absolute one, so that
     what is being forgotten comes again.
 
-    A larger share moves its own loss more, so the change is divided by its root (Jiang et al. 2024, ADO).
+    Times the root of the share (the credit of Jiang et al. 2024, ADO): what moved although it was hardly drawn was
+    moved by the others, or by chance.
     """
-    moved = {
-        name: abs(before[name] - now[name]) / before[name] / math.sqrt(max(shares[name], 1 / PERCENT))
-        for name in shares
-    }
+    moved = {name: abs(before[name] - now[name]) * math.sqrt(max(shares[name], 1 / PERCENT)) for name in shares}
     most = max(moved.values())
     if not most:
         return shares

@@ -48,11 +48,14 @@ class Muon(torch.optim.Optimizer):
         momentum: float,
         shapes: Mapping[int, torch.Size] | None = None,
         whole: Whole | None = None,
+        one_by_one: bool = False,
     ):
         """Where the parameters are rows of matrices cut over processes: `shapes` of the whole ones, by the identity of
-        the parameter, and `whole`, which applies a function to whole updates."""
+        the parameter, and `whole`, which applies a function to whole updates.  `one_by_one`: the last bits do not
+        depend on how many matrices of a shape are here, as those of one product of several do."""
         super().__init__(parameters, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
         self.shapes, self.whole = shapes or {}, whole
+        self.how = each_orthogonalised if one_by_one else orthogonalise
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -65,9 +68,9 @@ class Muon(torch.optim.Optimizer):
             for shape, parameters in by_shape.items():
                 updates = [self._update(parameter, group["momentum"]) for parameter in parameters]
                 if self.whole is None:
-                    orthogonal: Iterable[Tensor] = orthogonalise(torch.stack(updates))
+                    orthogonal: Iterable[Tensor] = self.how(torch.stack(updates))
                 else:
-                    orthogonal = self.whole(updates, shape, orthogonalise)
+                    orthogonal = self.whole(updates, shape, self.how)
                 scale = group["lr"] * 0.2 * math.sqrt(max(shape))
                 for parameter, update in zip(parameters, orthogonal, strict=True):
                     parameter.mul_(1 - group["lr"] * group["weight_decay"])
@@ -94,6 +97,11 @@ def orthogonalise(matrices: Tensor) -> Tensor:
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return (x.mT if tall else x).float()
+
+
+def each_orthogonalised(matrices: Tensor) -> Tensor:
+    """The same, one matrix after the other."""
+    return torch.cat([orthogonalise(matrix[None]) for matrix in matrices])
 
 
 class Lion(torch.optim.Optimizer):
@@ -157,7 +165,15 @@ class ScheduleFree(torch.optim.Optimizer):
 class Optimizer:
     """All optimizers of one network behind one `step`."""
 
-    def __init__(self, network: nn.Module, config: OptimizerConfig, learning_rate: float, shards: Shards | None = None):
+    def __init__(
+        self,
+        network: nn.Module,
+        config: OptimizerConfig,
+        learning_rate: float,
+        shards: Shards | None = None,
+        exactly: bool = False,
+    ):
+        """`exactly`: the same bits however the state is cut."""
         self.config = config
         named = dict(network.named_parameters()) if shards is None else shards.named
         self.named = {name: named[name] for name, p in network.named_parameters() if p.requires_grad}
@@ -169,7 +185,7 @@ class Optimizer:
         if parameters["muon"]:
             whole = shards.orthogonalise if shards else None
             rates = (learning_rate, config.weight_decay, config.momentum)
-            self.parts.append(Muon(parameters["muon"], *rates, shapes, whole))
+            self.parts.append(Muon(parameters["muon"], *rates, shapes, whole, exactly))
         tables = config.embedding_rate or 1.0
         groups: list[dict[str, Any]] = [
             {"params": parameters["embedding"], "weight_decay": 0.0, "lr": learning_rate * tables},
