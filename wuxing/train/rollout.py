@@ -236,6 +236,7 @@ class Rollouts:
         if reference is None:
             return pieces
         found: list[Batch] = []
+        passes = max(team.of_everyone(len(pieces)))
         with torch.autocast(reference.device.type, self.precision, enabled=self.precision != torch.float32):
             for piece in pieces:
                 hidden_ND, labels_N = taught(reference, piece.to(reference.device))
@@ -244,7 +245,7 @@ class Rollouts:
                 filled_BT[piece.labels_BT >= 0] = logprobs_N.cpu()
                 found.append(replace(piece, extra={**piece.extra, "reference_logprobs": filled_BT}))
             if reference.cut is not None:
-                for _ in range(max(team.of_everyone(len(pieces))) - len(pieces)):
+                for _ in range(passes - len(pieces)):
                     reference.cut.keep_up()
                 reference.cut.release()
         return found
