@@ -13,7 +13,7 @@ import torch
 from sklearn.metrics import accuracy_score, f1_score
 from small_run import base_config, make_in, signed, train_base
 from test_model_kind import stopped_after
-from test_together import TOLERANCE, along, difference, several
+from test_together import TOLERANCE, along, difference
 
 from wuxing.core.artifact import Artifact
 from wuxing.core.context import Context
@@ -166,11 +166,10 @@ def test_killed_and_resumed_is_the_same_to_the_bit(
     assert (again.path / "model.safetensors").read_bytes() == (classifier.path / "model.safetensors").read_bytes()
 
 
-def test_two_processes_learn_what_one_does(places: dict[str, Artifact], tmp_path: Path) -> None:
+def test_two_processes_learn_what_one_does(places: dict[str, Artifact], couple: Context, tmp_path: Path) -> None:
     """In fp32, where 24 updates leave 0.003; in bf16 a few dozen labels a step leave 0.025, by rounding alone."""
     alone = made_in(tmp_path / "alone" / "base", places, precision="fp32")
-    with several(Context(home=tmp_path), 2) as context:
-        made = made_in(tmp_path / "base", places, context, precision="fp32")
+    made = made_in(tmp_path / "base", places, couple, precision="fp32")
     one, other = ([line for line in read_lines(at.path / "log.jsonl") if "loss" in line] for at in (made, alone))
     for key in ("step", "tokens", "taught", "learning_rate"):
         assert [line[key] for line in one] == [line[key] for line in other]

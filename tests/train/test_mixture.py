@@ -15,7 +15,7 @@ import torch
 from small_run import base_config, base_parents, make_in, signed
 from test_model_kind import stopped_after
 from test_offers import adjusted
-from test_together import along, several
+from test_together import along
 from torch import Tensor
 
 from wuxing.core.artifact import Artifact
@@ -146,16 +146,13 @@ def test_killed_and_resumed_is_the_same_to_the_bit(
 
 
 def test_a_run_of_two_processes_goes_on_alone_and_is_that_of_one(
-    followed: Artifact, world: dict[str, Artifact], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    followed: Artifact, world: dict[str, Artifact], couple: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Shares, samples and every bit of the weights: what follows the losses must not know how many add them up."""
     again = config(save_every_seconds=0.001)
-    with (
-        monkeypatch.context() as patch,
-        several(stopped_after(13, patch, tmp_path), 2) as context,
-        pytest.raises(Interrupted),
-    ):
-        make_in(tmp_path / "m", ModelKind(), again, base_parents(world), context)
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        stopped = along(stopped_after(13, patch, tmp_path), couple)
+        make_in(tmp_path / "m", ModelKind(), again, base_parents(world), stopped)
     assert shares(tmp_path / "m") == shares(followed.path)[:4]
     made = make_in(tmp_path / "m", ModelKind(), again, base_parents(world), Context(home=tmp_path))
     assert shares(made.path) == shares(followed.path) and made.record["failures"] == []
@@ -168,7 +165,7 @@ def test_a_run_of_two_processes_goes_on_alone_and_is_that_of_one(
 def test_a_state_cut_over_two_processes_gives_the_same_file_and_goes_on_as_one(
     followed: Artifact, world: dict[str, Artifact], couple: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    again = config(save_every_seconds=0.001, sharding="shard")
+    again = config(sharding="shard")
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
         stopped = along(stopped_after(13, patch, tmp_path), couple)
         make_in(tmp_path / "m", ModelKind(), again, base_parents(world), stopped)

@@ -21,7 +21,7 @@ from wuxing.train.run import ROLLOUTS
 from wuxing.train.save.replay import replay
 from wuxing.train.save.share import is_shared
 
-CUT = {"sharding": "shard", "budget": {"steps": 6}, "save_every_seconds": 1e-6}
+CUT = {"sharding": "shard", "budget": {"steps": 6}}
 
 
 @pytest.fixture(scope="module")
