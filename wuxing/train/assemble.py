@@ -203,8 +203,8 @@ def _reinforced(
     validate = TaskAccuracy(task, examples, tokenizer, rollout.reply_tokens, min(128, rows))
     epoch = len(source.examples) / rollout.prompts
     objective, length = config.objective.grpo, config.length_tokens
-    of_task = (rows * length, epoch, {}, piece_rows, length)
-    return Parts(network, tokenizer, source, objective, validate, *of_task, shards=shards)
+    made = (network, tokenizer, source, objective, validate)
+    return Parts(*made, rows * length, epoch, {}, piece_rows, length, shards=shards)
 
 
 def mixer_of(config: ModelConfig, parents: Mapping[str, Artifact], parts: Parts) -> Mixer | None:
