@@ -59,7 +59,7 @@ CASES: dict[str, dict[str, Any]] = {
     "bf16": {"precision": "bfloat16"},
 }
 
-EXACT = ["muon", "schedule_free", "separate_head", "thawed", "bf16"]
+EXACT = ["schedule_free", "separate_head", "thawed", "bf16"]
 
 
 @dataclass
