@@ -89,7 +89,7 @@ def test_groups_that_repeat_one_another_do_too(case: str, four: dict[str, Any]) 
 
 
 def test_exact_sums_give_every_bit_of_a_whole_run(two: dict[str, Any], four: dict[str, Any]) -> None:
-    """Muon in bf16, two tables, blocks that thaw, other numbers of pieces, clipped gradients: the state is that of whole processes."""
+    """Muon in bf16, two tables, blocks that thaw, other numbers of pieces: the state is that of whole processes."""
     assert two["exact"] == four["exact"] == dict.fromkeys(EXACT, 0.0)
 
 
