@@ -28,7 +28,7 @@ if not lines:
     print("failed:", (open("/tmp/wuxing-gpu-error").read().strip().splitlines() or ["no output"])[-1][:160])
     sys.exit(1)
 r = json.loads(lines[-1])
-print("{tokens_per_second:>12,.0f} tokens/s  {gemm_share:>6.1%} of products  {peak:>6.1f} GiB".format(peak=r["peak_bytes"] / 2**30, **r))
+print("{tokens_per_second:>12,.0f} tokens/s  {gemm_share:>6.1%} of products  {peak:>6.1f} GB".format(peak=r["peak_bytes"] / 1e9, **r))
 ' || failed=1
 }
 

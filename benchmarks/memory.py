@@ -125,7 +125,7 @@ def main() -> int:
             peaks.append(float(str(found["peak"])))
             rate = size / 1e6 / float(str(found["seconds"]))
             print(
-                f"{size / 1e6:8.1f} MB  peak {peaks[-1] / 2**20:6.0f} MiB  {rate:5.1f} MB per core-second  "
+                f"{size / 1e6:8.1f} MB  peak {peaks[-1] / 1e6:6.0f} MB  {rate:5.1f} MB per core-second  "
                 f"{time.monotonic() - started:5.1f} s  failures {found['failures']}",
                 flush=True,
             )

@@ -41,6 +41,33 @@ CASES: dict[str, int] = {
     "100m-1024-muon": 8_192,
 }
 """Size, tokens of a row, optimizer: tokens of the training."""
+REPLIES: dict[str, dict[str, Any]] = {
+    "grpo-solver": {},
+    "grpo-10m": {
+        "architecture": {"family": "qwen3", "size": "10m"},
+        "objective": {"grpo": {"kl": 0.02}},
+        "length_tokens": 128,
+        "rollout": {"prompts": 8, "group": 8, "reply_tokens": 64},
+        "budget": {"steps": 12},
+    },
+    "grpo-5m": {
+        "architecture": {"family": "qwen3", "size": "5m"},
+        "objective": "grpo",
+        "length_tokens": 96,
+        "rollout": {"prompts": 16, "group": 12, "reply_tokens": 48, "negative_share": 0.5},
+        "piece_tokens": 4608,
+        "budget": {"steps": 12},
+    },
+    "grpo-30m": {
+        "architecture": {"family": "qwen3", "size": "30m"},
+        "objective": "grpo",
+        "length_tokens": 64,
+        "rollout": {"prompts": 8, "group": 4, "reply_tokens": 32},
+        "budget": {"steps": 12},
+    },
+}
+"""Trainings on a model's own replies: the first recipe's solver, and larger ones that start from models of a minute
+and so reply at full length."""
 MEMORY_TARGET, TIME_TARGET = 0.10, 0.20
 
 
@@ -75,7 +102,8 @@ class Outcome:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", nargs="*", default=list(CASES), help="SIZE-LENGTH-OPTIMIZER[:TOKENS]")
+    cases = [*CASES, *REPLIES]
+    parser.add_argument("--cases", nargs="*", default=cases, help="SIZE-LENGTH-OPTIMIZER[:TOKENS], or grpo-NAME")
     parser.add_argument("--cache", type=Path, default=cache_directory())
     parser.add_argument("--json", type=Path, help="also write every figure there")
     a = parser.parse_args()
@@ -99,6 +127,9 @@ def write_recipe(place: Path, cases: list[str]) -> Path:
     first = yaml.safe_load(RECIPE.read_text(encoding="utf-8"))["steps"]
     steps: dict[str, Any] = {name: first[name] for name in ("articles", "vocabulary")}
     for case in cases:
+        if case in REPLIES:
+            steps |= _of_replies(case, first)
+            continue
         name, _, tokens = case.partition(":")
         size, length, optimizer = name.split("-")
         steps[step_of(name)] = {
@@ -118,6 +149,29 @@ def write_recipe(place: Path, cases: list[str]) -> Path:
     return path
 
 
+def _of_replies(case: str, first: dict[str, Any]) -> dict[str, Any]:
+    """The task, the model to start from, and the one that learns from its own replies."""
+    if case == "grpo-solver":
+        names = ("dialogues", "arithmetic", "base", "chat")
+        short = {**first["base"], "budget": {"tokens": 262_144}}
+        steps = {**{name: first[name] for name in names}, "base": short}
+        return {**steps, step_of(case): {**first["solver"], "budget": {"steps": 40}}}
+    settings = dict(REPLIES[case])
+    start = {
+        "make": "model",
+        "architecture": settings.pop("architecture"),
+        "tokenizer": "vocabulary",
+        "data": {"articles": 1.0},
+        "objective": "next_token",
+        "length_tokens": 256,
+        "batch_tokens": 2048,
+        "budget": {"tokens": 16_384},
+        "validation": {"times": 1, "tokens": 4096},
+    }
+    rest = {"make": "model", "start_from": f"start-{case}", "task": "arithmetic", "validation": {"prompts": 64}}
+    return {"arithmetic": first["arithmetic"], f"start-{case}": start, step_of(case): {**rest, **settings}}
+
+
 def step_of(case: str) -> str:
     return f"m{case}"
 
@@ -134,6 +188,10 @@ def answer(words: list[str]) -> dict[str, Any]:
 def measure(case: str, recipe: Path, home: Path) -> Outcome:
     """Plan one training, then make it."""
     step = step_of(case)
+    if case in REPLIES:
+        start = "chat" if case == "grpo-solver" else f"start-{case}"
+        answer(["run", str(recipe), start, "--home", str(home), "--accept", "a model to start from"])
+        answer(["run", str(recipe), "arithmetic", "--home", str(home)])
     began = time.monotonic()
     planned = answer(["estimate", str(recipe), step, "--home", str(home)])[step]
     asked = time.monotonic() - began

@@ -146,7 +146,7 @@ def main() -> None:
     for topology in topologies:
         found = run(arguments, topology)
         sizes = [
-            f"{max(one[name] for one in found) / 2**20:,.0f} MiB" for name in ("initial", "tensors", "peak", "planned")
+            f"{max(one[name] for one in found) / 1e6:,.0f} MB" for name in ("initial", "tensors", "peak", "planned")
         ]
         seconds = statistics.median(one["seconds"] for one in found)
         print(f"| {topology.described} | {found[0]['parameters']:,} | {' | '.join(sizes)} | {seconds:.2f} |")

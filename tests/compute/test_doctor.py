@@ -85,7 +85,7 @@ def test_limits_of_a_container_are_named_with_their_remedy(tmp_path: Path, monke
     monkeypatch.setattr(need, "OPEN_FILES", 10**9)
     found = _named(list(need.limits()))
     assert found["large pages"].remedy == f"echo madvise | sudo tee {tmp_path / 'enabled'}"
-    assert (found["memory limit"].ok, found["memory limit"].value) == (None, "1.0 GiB by the control group")
+    assert (found["memory limit"].ok, found["memory limit"].value) == (None, "1.07 GB by the control group")
     assert (found["open files"].remedy or "").startswith("ulimit -n ")
     (tmp_path / "enabled").write_text("always [madvise] never\n")
     assert _named(list(need.limits()))["large pages"].ok is True

@@ -250,6 +250,7 @@ def test_estimates_here_are_measured_and_their_json_is_stable(tmp_path: Path) ->
     assert {
         "device", "count", "parameters", "tokens", "flops", "fits", "sharded_over", "memory_bytes", "memory_interval",
         "memory_parts", "memory_basis", "available_bytes", "host_bytes", "piece_tokens", "precision", "recompute",
+        "rollout_rows",
         "sharded", "why", "seconds", "expected_seconds", "tokens_per_second", "time_basis", "watt_hours",
         "energy_basis", "cost", "exchange_seconds", "optimal", "refused", "remedies",
     } == set(told)  # fmt: skip

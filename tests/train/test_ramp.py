@@ -25,10 +25,13 @@ from wuxing.model.network import Network
 from wuxing.objective.next_token import NextToken
 from wuxing.train.config import Budget, ModelConfig
 from wuxing.train.model_kind import ModelKind
+from wuxing.train.plan.budget import Start
+from wuxing.train.plan.outcome import forecast
 from wuxing.train.plan.ramp import Span, first_sample, resolve, spans_of
 from wuxing.train.save.replay import replay
 from wuxing.train.update.dropout import Dropout, dropped
 from wuxing.train.update.schedule import Schedule
+from wuxing.train.watch.left import run_left
 
 BATCHES = [{"until": 0.2, "batch_tokens": 128}, {"until": 0.5, "batch_tokens": 256}]
 LENGTHS = [{"until": 0.3, "length_tokens": 16}, {"until": 0.6, "length_tokens": 32}]
@@ -174,6 +177,32 @@ def test_the_log_counts_what_was_learnt(ramped: Artifact) -> None:
             assert line["learning_rate"] == pytest.approx(0.01 * (size / 512) ** 0.5)
     assert read_json(ramped.path / "training.json")["positions"] == sum(line["tokens"] for line in lines)
     assert {line["row_share"] for line in lines} == {0.25, 0.5, 1.0}
+
+
+def test_the_time_left_follows_the_rows_that_a_real_run_took(ramped: Artifact) -> None:
+    """Each step of its log is charged what its rows cost, on a clock without noise: what is promised after any
+    step holds what the rows after it cost, and once every size was seen the middle of it is that to the last digit."""
+    start = Start.read(ramped.path)
+    lines = [dict(line) for line in read_lines(ramped.path / "log.jsonl")]
+    steps = [line for line in lines if "loss" in line]
+    assert start is not None and len(steps) == start.steps
+    cost = [8 * line["batch_share"] * (1 - start.attention_share * (1 - line["row_share"])) for line in steps]
+    for line in lines:
+        line["seconds"] = cost[line["step"] - 1] if "loss" in line else 0.0
+    last_size = next(place for place in range(len(cost)) if len(set(cost[: place + 1])) == len(set(cost)))
+    assert len(set(cost)) == 5 and last_size < len(cost) - 1
+    middles = 0
+    for at in range(1, len(steps)):
+        cut = next(place for place, line in enumerate(lines) if "loss" in line and line["step"] == at) + 1
+        found, rest = run_left(lines[:cut], start, len(steps)), sum(cost[at:])
+        assert found is not None and found[0] <= rest <= found[1], at
+        if at > last_size and found[0] > 0:
+            assert sum(found) / 2 == pytest.approx(rest)
+            middles += 1
+    assert middles >= 2
+    counted = sum(cost[:8]) / 8 * len(steps)
+    planned = forecast(lines, len(steps), start)
+    assert abs(planned / sum(cost) - 1) < 0.25 < abs(counted / sum(cost) - 1)
 
 
 @pytest.mark.parametrize("after", [2, 9])

@@ -69,7 +69,7 @@ def test_a_topology_that_cannot_be_had_is_refused(kept: tuple[Artifact, dict[str
     start = read_json(moved.path / "start.json")
     whole: dict[str, Any] = {**start, "planned_bytes": 1 << 60}
     (moved.path / "start.json").write_text(json.dumps(whole))
-    with pytest.raises(RefusedError, match="2 processes, which need .* GiB together; this host"):
+    with pytest.raises(RefusedError, match="2 processes, which need .* [MGT]B together; this host"):
         replay(moved, kept[1], 1, Context(home=tmp_path), 0)
 
 

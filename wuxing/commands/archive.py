@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wuxing.commands.option import Home, Json, answer, open_context, open_store
+from wuxing.core.amount import bytes_text
 
 if TYPE_CHECKING:
     from rich.tree import Tree
@@ -53,7 +54,7 @@ def list_artifacts(
                 (
                     ("✗ " if row.failures else "") + row.id,
                     row.created[:16].replace("T", " "),
-                    show.bytes_text(row.bytes),
+                    bytes_text(row.bytes),
                     show.seconds_text(row.seconds),
                     " ".join(pointing.get(row.id, [])),
                     show.figures(json.loads(row.summary), 3),
@@ -85,7 +86,7 @@ def show_artifact(artifact: Id, home: Home = None, as_json: Json = False) -> Non
         show.table(("figure", "value"), [(k.replace("_", " "), show.figure(v)) for k, v in record["summary"].items()])
         show.evidence(found)
         show.table(("parent", "artifact"), sorted(found.parents.items()))
-        files = [(name, show.bytes_text(entry["bytes"])) for name, entry in record["files"].items()]
+        files = [(name, bytes_text(entry["bytes"])) for name, entry in record["files"].items()]
         show.table(("file", "size"), files, right=("size",))
 
     value = {**found.record, "id": found.id, "path": str(found.path), "evidence": found.evidence.to_json()}
@@ -233,8 +234,8 @@ def prune(
         if not items:
             print("nothing can go")
             return
-        show.table(("what", "size"), [(item.what, show.bytes_text(item.bytes)) for item in items], right=("size",))
-        total = show.bytes_text(sum(item.bytes for item in items))
+        show.table(("what", "size"), [(item.what, bytes_text(item.bytes)) for item in items], right=("size",))
+        total = bytes_text(sum(item.bytes for item in items))
         print(f"freed {total}" if yes else f"{total} could go; remove them with: wuxing prune --yes")
 
     answer(value, as_json, text)

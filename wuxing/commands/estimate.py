@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wuxing.core.amount import bytes_text
+
 if TYPE_CHECKING:
     from wuxing.compute.estimate import Estimate, Machine
     from wuxing.core.artifact import Artifact
@@ -37,12 +39,15 @@ class Planned:
     vocab_size: int
     started_from: Mapping[str, Any] | None
     """The shape of the model that it goes on from; None where that is not known, or where it begins anew."""
+    parents: Mapping[str, Artifact] | None = None
+    """Of one with a task: the model to start from and the task, where both are made."""
 
 
 def models_of(path: Path, store: Store, only: str | None = None) -> dict[str, Planned]:
     """The models of a recipe, or the one of step `only`.  Raises UsageError where there is none."""
     from wuxing.commands.kinds import all_kinds
     from wuxing.core.error import UsageError
+    from wuxing.core.file import read_json
     from wuxing.core.recipe import load_recipe
     from wuxing.model.architecture import resolve
     from wuxing.text.tokenizer_kind import TokenizerConfig
@@ -63,8 +68,24 @@ def models_of(path: Path, store: Store, only: str | None = None) -> dict[str, Pl
         before = None if config.architecture else _shape_of(str(config.start_from), shapes, store)
         shapes[name] = resolve(config.architecture, vocabulary) if config.architecture else before
         if only in (None, name):
-            found[name] = Planned(config, vocabulary, before)
+            parents = _made(config, before, store) if config.task else None
+            shape = read_json(parents["start_from"].file("config.json")) if parents else before
+            found[name] = Planned(config, vocabulary, shape, parents)
     return found
+
+
+def _made(config: ModelConfig, shape: Mapping[str, Any] | None, store: Store) -> Mapping[str, Artifact] | None:
+    """The model that one with a task starts from, and the task; None where one is not made, or not in this shape."""
+    from wuxing.core.error import WuxingError
+    from wuxing.core.file import read_json
+
+    try:
+        start, task = store.find(str(config.start_from), ("model",)), store.find(str(config.task), ("task",))
+    except WuxingError:  # not made yet
+        return None
+    made = read_json(start.file("config.json"))
+    alike = all((shape or made)[key] == made[key] for key in ("hidden_size", "num_hidden_layers", "model_type"))
+    return {"start_from": start, "task": task} if alike else None
 
 
 def _shape_of(name: str, shapes: Mapping[str, Mapping[str, Any] | None], store: Store) -> Mapping[str, Any] | None:
@@ -95,9 +116,10 @@ def of_models(
 
     found = {}
     for name, one in models.items():
-        if home is not None and one.config.batch_tokens is not None:
+        if home is not None:
             say(f"{name}: a few real steps are tried")
-        found[name] = estimate_step(one.config, one.vocab_size, machine, count, tokens, home, price, one.started_from)
+        asked = (one.config, one.vocab_size, machine, count, tokens, home, price)
+        found[name] = estimate_step(*asked, started_from=one.started_from, parents=one.parents)
     return found
 
 
@@ -112,9 +134,9 @@ def of_model(artifact: Artifact, machine: Machine) -> dict[str, Any]:
     parameters, length, positions = count_parameters(shape), training["length_tokens"], training["positions"]
     batch = max(length, positions // max(1, training["steps"]))
     again = estimate_training(shape, parameters, max(1, positions), length, batch, machine)
-    pairs = {"memory_bytes": ("memory", 2**20), "seconds": ("time", 1)}
+    kept = read_json(artifact.file("plan.json")) if "plan.json" in artifact.record["files"] else {}
     known = {
-        side: {key: float(checks.get(f"{name}_{side}") or 0) * unit for key, (name, unit) in pairs.items()}
+        side: {key: float(kept.get(side, {}).get(key) or 0) for key in ("memory_bytes", "seconds")}
         for side in ("planned", "actual")
     }
     error = {}
@@ -129,7 +151,7 @@ def say_model(name: str, found: dict[str, Any]) -> None:
     from wuxing.commands import show
 
     rows = []
-    for what, key, text in (("memory", "memory_bytes", show.bytes_text), ("time", "seconds", show.seconds_text)):
+    for what, key, text in (("memory", "memory_bytes", bytes_text), ("time", "seconds", show.seconds_text)):
         error = found["error"]["memory" if what == "memory" else "seconds"]
         rows.append(
             (what, text(found["planned"][key]), text(found["actual"][key]), "" if error is None else f"{error:+.1%}")
@@ -167,7 +189,7 @@ def say_sizes(told: dict[str, Any], machine: Machine) -> None:
             show.count_text(item["tokens"]),
             f"{item['tokens_per_parameter']:,.1f}",
             f"{item['loss']:.2f}" if item["loss"] < item["uniform_loss"] else "–",
-            show.bytes_text(item["memory_bytes"]) + ("" if item["fits"] else ", too much"),
+            bytes_text(item["memory_bytes"]) + ("" if item["fits"] else ", too much"),
         )
         for item in sizes
     ]
@@ -209,11 +231,10 @@ def _remedies(item: Estimate) -> tuple[str, ...]:
 
 
 def _needs(item: Estimate) -> list[tuple[str, str]]:
-    from wuxing.commands import show
 
     many = f" on each of {item.count}" if item.count > 1 else ""
-    low, high = (show.bytes_text(size) for size in item.memory_interval)
-    room = f"{show.bytes_text(item.memory_bytes)}{many} ({low} to {high}); {show.bytes_text(item.available_bytes)} free"
+    low, high = (bytes_text(size) for size in item.memory_interval)
+    room = f"{bytes_text(item.memory_bytes)}{many} ({low} to {high}); {bytes_text(item.available_bytes)} free"
     how = "measured on slices of it" if item.memory_basis == "probe" else "by formula"
     return [
         ("parameters", f"{item.parameters:,}"),
@@ -258,6 +279,7 @@ WORDS = {
     "copies": "checkpoint copies",
     "other": "libraries and data",
     "casts": "copies for the products",
+    "reference": "the model it started from",
     "replies": "drawing replies",
 }
 """Of the parts of a plan, for people."""
@@ -265,8 +287,7 @@ WORDS = {
 
 def parts_text(parts: dict[str, int]) -> str:
     """The larger parts of a plan."""
-    from wuxing.commands import show
 
     whole = sum(parts.values()) or 1
     large = sorted(((size, name) for name, size in parts.items() if size > whole / 50), reverse=True)
-    return ", ".join(f"{WORDS.get(name, name)} {show.bytes_text(size)}" for size, name in large)
+    return ", ".join(f"{WORDS.get(name, name)} {bytes_text(size)}" for size, name in large)

@@ -8,6 +8,7 @@ from typing import Any
 from rich.text import Text
 
 from wuxing.commands import show
+from wuxing.core.amount import bytes_text
 from wuxing.page.number import format_figure, format_share, short
 from wuxing.page.text import cut, cut_middle, flat, visible
 
@@ -22,7 +23,7 @@ def print_inspection(found: dict[str, Any]) -> None:
     """An inspection, for people."""
     out = show.console()
     formats = ", ".join(f"{name} {count:,}" for name, count in found["formats"].items()) or "unknown"
-    size = f" · {show.bytes_text(found['bytes'])}" if found["bytes"] else ""
+    size = f" · {bytes_text(found['bytes'])}" if found["bytes"] else ""
     rows = f"{found['rows']:,} rows" if found["whole"] else f"the first {found['rows']:,} rows"
     out.print(Text.assemble((visible(found["source"]), "bold"), f"   {formats}{size} · {rows}"))
     if found["reading"]:

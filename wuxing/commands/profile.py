@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wuxing.core.amount import bytes_text
+
 if TYPE_CHECKING:
     from wuxing.core.artifact import Artifact
     from wuxing.core.context import Context
@@ -75,7 +77,7 @@ def say(found: Profile) -> None:
         f"{found.model}: {found.step_milliseconds:,.0f} ms a step, {found.tokens_per_second:,.0f} tokens/s, "
         f"{found.gflops:,.0f} GFLOP/s{reached}\n"
         f"{found.precision}, {compiled}{found.threads} threads, {found.device}; "
-        f"{show.bytes_text(found.peak_bytes)} at the peak; {found.steps} steps looked at"
+        f"{bytes_text(found.peak_bytes)} at the peak; {found.steps} steps looked at"
     )
 
     def bars(values: Mapping[str, float]) -> list[tuple[Any, ...]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wuxing.core.amount import bytes_text
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -36,7 +38,7 @@ def dashboard(view: View) -> Any:
         lines.append(Text(f"limited by {view.limit}", "dim"))
     last = view.last
     if last:
-        memory = show.bytes_text(last.get("memory_bytes", 0))
+        memory = bytes_text(last.get("memory_bytes", 0))
         lines.append(
             Text(
                 f"loss {last['loss']:.4f}  learning rate {last['learning_rate']:.3g}  "

@@ -55,15 +55,6 @@ def count_text(count: float) -> str:
     return f"{float(f'{count:.3g}'):,.0f}" if count >= 100 else f"{count:.3g}"
 
 
-def bytes_text(count: float) -> str:
-    """`12.3 MB`."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
-
-
 def seconds_text(seconds: float) -> str:
     """`3.2 s`, `4 min 05 s`, `2 h 10 min`, `12 days` or `255 years`."""
     if seconds >= 2 * 365 * 86_400:

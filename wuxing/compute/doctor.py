@@ -15,10 +15,11 @@ from wuxing.compute.device import cpu_flags
 from wuxing.compute.measure import Speed, measured_speed, with_all_reduce
 from wuxing.compute.memory import available_memory
 from wuxing.compute.need import Finding, extras, fonts, limits, locale
+from wuxing.core.amount import bytes_text
 from wuxing.core.file import read_json
 
 REQUIRED = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pyarrow", "pydantic", "gguf")
-MIN_DISK_BYTES, MIN_MEMORY_BYTES = 2 * 2**30, 2 * 2**30
+MIN_DISK_BYTES, MIN_MEMORY_BYTES = 2 * 10**9, 2 * 10**9
 """What the first recipe needs, twice over."""
 _FAST_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "sve", "bf16")
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
@@ -82,13 +83,13 @@ def _room(home: Path) -> Iterator[Finding]:
     memory = available_memory()
     enough = memory >= MIN_MEMORY_BYTES
     yield Finding(
-        "memory", f"{_gibibytes(memory)} free", enough, None if enough else "Close other programs: 2 GiB are needed"
+        "memory", f"{bytes_text(memory)} free", enough, None if enough else "Close other programs: 2 GB are needed"
     )
     place = _existing(home)
     free = shutil.disk_usage(place).free
     enough = free >= MIN_DISK_BYTES
-    remedy = "Free 2 GiB, or set WUXING_HOME to another disk"
-    yield Finding("disk", f"{_gibibytes(free)} free at {place.resolve()}", enough, None if enough else remedy)
+    remedy = "Free 2 GB, or set WUXING_HOME to another disk"
+    yield Finding("disk", f"{bytes_text(free)} free at {place.resolve()}", enough, None if enough else remedy)
     writable = os.access(place, os.W_OK)
     if not writable:
         yield Finding("home", f"{place.resolve()} cannot be written", False, "Set WUXING_HOME to a folder of yours")
@@ -123,7 +124,7 @@ def _gpu() -> Finding:
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
         memory = torch.cuda.get_device_properties(0).total_memory
-        said = f"{', '.join(names)}, {_gibibytes(memory)}, CUDA {torch.version.cuda}, driver {_driver()}"
+        said = f"{', '.join(names)}, {bytes_text(memory)}, CUDA {torch.version.cuda}, driver {_driver()}"
         return Finding("gpu", said, True)
     if shutil.which("nvidia-smi"):
         return Finding(
@@ -189,7 +190,3 @@ def _existing(path: Path) -> Path:
     while not path.is_dir():
         path = path.parent
     return path
-
-
-def _gibibytes(amount: float) -> str:
-    return f"{amount / 2**30:,.1f} GiB"

@@ -9,6 +9,7 @@ from typing import Any
 
 from wuxing.compute.memory import RESERVE_BYTES, MemoryPlan, plan_compute, plan_memory, size_text
 from wuxing.compute.mesh import cut
+from wuxing.core.amount import bytes_text
 from wuxing.core.error import UsageError, nearest
 
 
@@ -104,6 +105,8 @@ class Estimate:
     """Copies for checkpoints, where they lie beside the device."""
     precision: str = "bfloat16"
     recompute: bool = False
+    rollout_rows: int = 0
+    """Replies that are drawn at once; 0 without a task."""
     sharded: bool = False
     why: tuple[str, ...] = ()
     """What was chosen, and why."""
@@ -199,7 +202,7 @@ def _reasons(way: Way, tried: Sequence[Way]) -> tuple[str, ...]:
     if not tried:
         return (f"{way.words}, which fits as it is",)
     first = tried[0]
-    return (f"{first.words} would need {first.plan.peak / 1e9:,.1f} GB", f"so {way.words}")
+    return (f"{first.words} would need {bytes_text(first.plan.peak)}", f"so {way.words}")
 
 
 def estimate_training(
@@ -294,7 +297,7 @@ def _refused(found: Estimate, planner: Planner, shape: Mapping[str, Any], length
         remedies.append(f"cut its state over {over} such devices, with blocks computed again (recompute: true)")
     small = planner(length, True)
     if small.peak < found.memory_bytes * 0.98:
-        remedies.append(f"pieces of one row and blocks computed again need {small.peak / 1e9:,.1f} GB")
+        remedies.append(f"pieces of one row and blocks computed again need {bytes_text(small.peak)}")
     room = found.available_bytes - RESERVE_BYTES
     share = room / max(1, found.memory_bytes)
     if 0 < share < 1:
@@ -303,8 +306,8 @@ def _refused(found: Estimate, planner: Planner, shape: Mapping[str, Any], length
     if larger:
         remedies.append(f"another device: {', '.join(machine.name for machine in larger)}")
     line = (
-        f"a model too large for memory: {found.parameters:,} parameters need {found.memory_bytes / 1e9:,.1f} GB"
-        f"{' on each' if found.count > 1 else ''}, {found.device} has {found.available_bytes / 1e9:,.1f} GB"
+        f"a model too large for memory: {found.parameters:,} parameters need {bytes_text(found.memory_bytes)}"
+        f"{' on each' if found.count > 1 else ''}, {found.device} has {bytes_text(found.available_bytes)}"
     )
     return replace(found, refused=line, remedies=tuple(remedies))
 

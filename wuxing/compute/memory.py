@@ -7,10 +7,11 @@ logits, and the tensors that `model/fused.py` keeps for the backward pass.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from wuxing.core.amount import bytes_text
 from wuxing.core.error import WuxingError
 
 LOSS_LOGITS = 1 << 21
@@ -42,17 +43,26 @@ class MemoryPlan:
     copies: int = 0
     """Of what moves, for a checkpoint."""
     replies: int = 0
-    """With which replies are drawn: the weights once more in the type of the products, and caches.  On every process,
-    however the state is cut."""
+    """With which replies are drawn, the weights once more in the type of the products, and caches: what that takes
+    beyond the learning with which it takes turns.  On every process, however the state is cut."""
     other: int = RESERVE_BYTES
+    reference: int = 0
+    """The model that training started from, where the objective wants to stay near it."""
+    drawing: int = 0
+    """What drawing replies takes beside weights, optimizer and reference.  No part: it takes turns with learning."""
     basis: str = "formula"
     """`probe`: measured on slices of the network; `formula`."""
+
+    def taking_turns(self) -> MemoryPlan:
+        """With what drawing replies takes beyond learning from them."""
+        learning = self.gradients + self.casts + self.activations + self.loss
+        return replace(self, replies=max(0, self.drawing - learning))
 
     @property
     def parts(self) -> dict[str, int]:
         """What the peak is made of."""
-        names = ("weights", "gradients", "optimizer", "casts", "activations", "loss", "copies", "replies", "other")
-        return {name: int(getattr(self, name)) for name in names}
+        names = "weights gradients optimizer casts activations loss copies reference replies other"
+        return {name: int(getattr(self, name)) for name in names.split()}
 
     @property
     def peak(self) -> int:
@@ -228,8 +238,8 @@ def refuse_too_large(
     for_each = " for each" if processes > 1 else ""
     fewer += ", or take fewer processes" if processes > 1 and plan.peak <= available * processes else ""
     raise WuxingError(
-        f"a model too large for memory: {what} {plan.parameters:,} parameters needs {_gibibytes(plan.peak)}{each}, "
-        f"{_gibibytes(available)} are free{for_each}",
+        f"a model too large for memory: {what} {plan.parameters:,} parameters needs {bytes_text(plan.peak)}{each}, "
+        f"{bytes_text(available)} are free{for_each}",
         f"Choose an {smaller}{fewer}" if fitting >= 1e5 else f"Choose a {smaller}{fewer}",
     )
 
@@ -241,10 +251,6 @@ def _fitting(plan: MemoryPlan, available: int) -> int:
     while share > 1e-6 and fixed * share + plan.activations * share ** (2 / 3) + plan.loss + RESERVE_BYTES > available:
         share *= 0.9
     return int(plan.parameters * share * 0.9)
-
-
-def _gibibytes(amount: int) -> str:
-    return f"{amount / 2**30:.1f} GiB"
 
 
 def size_text(parameters: float) -> str:

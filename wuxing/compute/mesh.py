@@ -115,7 +115,7 @@ def cut(
         optimizer=share(plan.optimizer),
         copies=share(plan.copies),
         casts=GATHERED_BLOCKS * matmul_bytes * block,
-    )
+    ).taking_turns()
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wuxing.compute.memory import memory_limit
+from wuxing.core.amount import bytes_text
 
 OPEN_FILES = 4096
 """Shards, checkpoints and connections of a large run; 1,024 is a usual limit."""
@@ -46,9 +47,9 @@ def limits() -> Iterator[Finding]:
         yield Finding("open files", f"{soft:,}", None if low else True, f"ulimit -n {most}" if low else None)
     limit = memory_limit()
     if limit is not None:
-        small = limit < 4 * 2**30
-        remedy = "Give the container 4 GiB or more: docker run --memory 4g" if small else None
-        yield Finding("memory limit", f"{limit / 2**30:,.1f} GiB by the control group", not small or None, remedy)
+        small = limit < 4 * 10**9
+        remedy = "Give the container 4 GB or more: docker run --memory 4g" if small else None
+        yield Finding("memory limit", f"{bytes_text(limit)} by the control group", not small or None, remedy)
     if _THP.is_file():
         chosen = _THP.read_text().partition("[")[2].partition("]")[0]
         never = chosen == "never"
@@ -57,9 +58,9 @@ def limits() -> Iterator[Finding]:
     shared = Path("/dev/shm")
     if shared.is_dir():
         free = shutil.disk_usage(shared).total
-        small = free < 256 * 2**20
+        small = free < 256 * 10**6
         remedy = "docker run --shm-size 1g (processes on GPUs talk through it)" if small else None
-        yield Finding("shared memory", f"{free / 2**30:,.2f} GiB", None if small else True, remedy)
+        yield Finding("shared memory", bytes_text(free), None if small else True, remedy)
 
 
 def extras() -> Iterator[Finding]:

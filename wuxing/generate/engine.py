@@ -175,6 +175,11 @@ class Engine:
         finally:
             self._packed, self.frozen = None, before
 
+    def release(self) -> None:
+        """Give back the cache and the copy of the weights, until the next request."""
+        assert not self.busy, "release() needs an idle engine"
+        self._packed = self._cache = None
+
     def take_replies(self) -> list[Reply]:
         """The replies that have ended since the last call; who calls `step` must take them, or they pile up."""
         done, self._replies = self._replies, []
@@ -212,6 +217,7 @@ class Engine:
         if not self.busy:
             return []
         if not self._running and not (self.frozen and self._packed):
+            self._packed = None  # or there would be two of them for a moment
             self._packed = Packed(self.network, self.dtype)
         events = self._decode() if self._running else []
         if self._waiting and len(self._running) < self.max_rows:

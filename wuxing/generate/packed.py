@@ -19,8 +19,18 @@ from torch import Tensor, nn
 
 from wuxing.model.network import Layer, Network
 
+ROUND_TO = 16
+"""Products of more rows get a multiple of so many, of fewer a power of two: oneDNN keeps a kernel for every shape that
+it has met, some 0.6 MB each, and as replies end a batch goes through every number of rows (256 rows of a model of two
+layers: 620 MB of kernels)."""
+
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """(layer, q_NHC, k_NKC, v_NKC) -> mixed_NHC."""
+
+
+def padded_rows(rows: int) -> int:
+    """How many rows a product of so many gets."""
+    return 1 << (rows - 1).bit_length() if rows < ROUND_TO else -(-rows // ROUND_TO) * ROUND_TO
 
 
 class Matrix:
@@ -89,6 +99,10 @@ class Packed:
 
     def forward(self, tokens_N: Tensor, positions_N: Tensor, attend: Attend) -> Tensor:
         """The last hidden states (N, D) before the final norm, fp32."""
+        rows = len(tokens_N)
+        more = padded_rows(rows) - rows
+        if more:
+            tokens_N, positions_N = F.pad(tokens_N, (0, more)), F.pad(positions_N, (0, more))
         x_ND = F.embedding(tokens_N, self.table_VD).float()
         turns_N1c = self.turns[positions_N][:, None]
         both, channels = self.heads + self.kv_heads, self.channels
@@ -98,15 +112,19 @@ class Packed:
             if layer.head_scale is not None:
                 q_k = q_k * self._scale(q_k, channels) * layer.head_scale
             q_k = torch.view_as_real(torch.view_as_complex(q_k.unflatten(-1, (-1, 2))) * turns_N1c).flatten(-2)
-            mixed = attend(number, q_k[:, : self.heads], q_k[:, self.heads :], heads_NHC[:, both:])
-            x_ND += layer.out(mixed.reshape(-1, self.heads * channels).to(self.dtype))
+            mixed = attend(number, q_k[:rows, : self.heads], q_k[:rows, self.heads :], heads_NHC[:rows, both:])
+            mixed_ND = mixed.reshape(rows, self.heads * channels).to(self.dtype)
+            x_ND += layer.out(F.pad(mixed_ND, (0, 0, 0, more)) if more else mixed_ND)
             inner = layer.gate_up(self._normed(x_ND))
             x_ND += layer.down(F.silu(inner[:, : self.inner]) * inner[:, self.inner :])
-        return x_ND
+        return x_ND[:rows]
 
     def logits(self, x_ND: Tensor) -> Tensor:
         """Logits (N, V) in fp32 of the states that `forward` returned."""
-        return self.head(self._normed(x_ND)).float()
+        rows = len(x_ND)
+        x_ND = self._normed(x_ND)
+        more = padded_rows(rows) - rows
+        return self.head(F.pad(x_ND, (0, 0, 0, more)) if more else x_ND)[:rows].float()
 
     def _normed(self, x_ND: Tensor) -> Tensor:
         return (x_ND * self._scale(x_ND, self.width)).to(self.dtype)

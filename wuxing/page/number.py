@@ -31,15 +31,6 @@ def format_share(part: float, whole: float) -> str:
     return format_percent(share)
 
 
-def format_bytes(count: float) -> str:
-    """`12.3 MB`."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
-
-
 def format_figure(value: float) -> str:
     """A measured number of any size in three or four digits."""
     if value == int(value) and abs(value) < 1e6:

@@ -37,7 +37,7 @@ from wuxing.train.plan.memory import PIECE_POSITIONS
 from wuxing.train.rollout import Rollouts
 from wuxing.train.shard.build import cut_for_run
 from wuxing.train.update.mixture import Mixer
-from wuxing.train.validate import BitsPerByte, MaskedBits, TaskAccuracy, TextValidator, Validator, with_tasks
+from wuxing.train.validate import TASK_ROWS, BitsPerByte, MaskedBits, TaskAccuracy, TextValidator, Validator, with_tasks
 
 if TYPE_CHECKING:
     from wuxing.train.shard.cut import Shards
@@ -179,7 +179,7 @@ def _reinforced(
 ) -> Parts:
     assert config.rollout is not None and config.objective.grpo is not None
     task, rollout = load_task(parents["task"].path), config.rollout
-    rows = rollout.prompts * rollout.group
+    rows = rollout.rows or rollout.replies(team.ranks())
     source = Rollouts(
         engine=Engine(network, max_rows=rows, max_tokens=config.length_tokens),
         task=task,
@@ -200,11 +200,11 @@ def _reinforced(
             f"{parents['task'].id} has no validation examples, so nothing would show whether training helps",
             "Give it examples: {validation: 200}",
         )
-    validate = TaskAccuracy(task, examples, tokenizer, rollout.reply_tokens, min(128, rows))
+    validate = TaskAccuracy(task, examples, tokenizer, rollout.reply_tokens, min(TASK_ROWS, rows))
     epoch = len(source.examples) / rollout.prompts
     objective, length = config.objective.grpo, config.length_tokens
     made = (network, tokenizer, source, objective, validate)
-    return Parts(*made, rows * length, epoch, {}, piece_rows, length, shards=shards)
+    return Parts(*made, config.step_positions, epoch, {}, piece_rows, length, shards=shards)
 
 
 def mixer_of(config: ModelConfig, parents: Mapping[str, Artifact], parts: Parts) -> Mixer | None:

@@ -139,6 +139,13 @@ class Rollout(Config):
     negative_share: float = Field(default=1.0, ge=0, le=1)
     """Weight of replies that earned less than their group's mean.  0 learns from the better ones only (RAFT, Dong et
     al. 2023): slower to forget a fault, but steady where batches are so small that the gradient is mostly noise."""
+    rows: int | None = plumbing(None, gt=0)
+    """Replies that are drawn at once in a process: their caches of keys and values are what drawing holds in memory.
+    Left out: all of a step, or as many as fit; decided once."""
+
+    def replies(self, processes: int = 1) -> int:
+        """Replies that one of so many processes draws in a step."""
+        return -(-self.prompts // processes) * self.group
 
 
 class ObjectiveConfig(Choice):
@@ -264,6 +271,13 @@ class ModelConfig(StepConfig):
     def adds_exactly(self) -> bool:
         """Whether sums must not depend on the number of processes."""
         return self.mixture is not None if self.exact_sums is None else self.exact_sums
+
+    @property
+    def step_positions(self) -> int:
+        """Positions of one optimizer step; with a task, the most there can be."""
+        if self.rollout is not None:
+            return self.rollout.replies() * self.length_tokens
+        return self.batch_tokens or 0
 
     @property
     def measurements(self) -> float:

@@ -9,6 +9,7 @@ import torch
 from wuxing.compute import team
 from wuxing.core.evidence import Evidence
 from wuxing.core.file import read_lines
+from wuxing.core.memory import trim_memory
 from wuxing.core.step import Draft
 from wuxing.data.source import PackedSource
 from wuxing.train.config import ModelConfig
@@ -36,6 +37,8 @@ class Proof:
 
 def prove(run: Run) -> Proof:
     """Look at the weights, and read the last checkpoint back; of processes that share the state, on each."""
+    run.checkpoints.release()
+    trim_memory()  # what is read back takes the place of the copies, and of what the last step has freed
     finite = all(bool(torch.isfinite(tensor).all()) for tensor in run.trainer.named.values())
     good, note = _reload(run)
     if not run.checkpoints.everyone:

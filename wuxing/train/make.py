@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 
 from wuxing.compute import team
-from wuxing.compute.device import chosen_precision, pick_device
+from wuxing.compute.device import chosen_precision, pick_device, threads_set
 from wuxing.compute.memory import MemoryPlan
 from wuxing.compute.mesh import Topology
 from wuxing.compute.team import Team, own_threads
@@ -28,6 +27,8 @@ from wuxing.data.plan import Stage
 from wuxing.data.source import PackedSource
 from wuxing.model.architecture import describe
 from wuxing.model.network import Network
+from wuxing.task.task import load_task
+from wuxing.text.tokenizer import Tokenizer
 from wuxing.train.assemble import WHOLE, Parts, assemble, load_tokenizer, mixer_of, shape_of
 from wuxing.train.config import ModelConfig
 from wuxing.train.evidence import Proof, judge, prove
@@ -36,10 +37,11 @@ from wuxing.train.numerics import cut_difference, pack_difference
 from wuxing.train.order import phases
 from wuxing.train.plan.budget import Start, Trial, foreseen, resolve_steps, span_seconds, try_out
 from wuxing.train.plan.compile import is_compiled
-from wuxing.train.plan.fit import fit_to_memory
+from wuxing.train.plan.fit import Fit, fit_to_memory
 from wuxing.train.plan.memory import Watch, plan_run
 from wuxing.train.plan.origin import made_with, passage, told
 from wuxing.train.plan.ramp import resolve, spans_of
+from wuxing.train.rollout import lengths_of
 from wuxing.train.run import ROLLOUTS, Run
 from wuxing.train.save.checkpoint import Checkpoints
 from wuxing.train.shard.build import described, exact_sum, topology_of
@@ -158,10 +160,11 @@ def decide(setting: Setting, threads: int) -> Start:
     config, draft = setting.config, setting.draft
     precision = chosen_precision(config.precision, setting.device)
     say = setting.context.progress.say
-    shape = shape_of(config, setting.parents, load_tokenizer(setting.parents))
+    tokenizer = load_tokenizer(setting.parents)
+    shape = shape_of(config, setting.parents, tokenizer)
     say(f"{draft.name}: {describe(shape)}")
-    fit = fit_to_memory(config, shape, precision, setting.device, setting.topology.shards, setting.context.home, say)
-    config = setting.config = config.model_copy(update={"piece_tokens": fit.piece_tokens, "recompute": fit.recompute})
+    fit = _fit(setting, shape, tokenizer)
+    config = setting.config = fit.applied(config)
     # the checks are made in fp32, and the type in which blocks are gathered is a part of a network that is cut
     cut = setting.topology.shards > 1
     parts = _assemble(setting, torch.float32 if cut else precision, None)
@@ -212,6 +215,14 @@ def decide(setting: Setting, threads: int) -> Start:
     size = f"{first}{parts.step_positions:,} positions"
     say(f"{draft.name}: {start.steps:,} steps of {size}, {start.precision} on {where}")
     return start
+
+
+def _fit(setting: Setting, shape: Mapping[str, Any], tokenizer: Tokenizer) -> Fit:
+    """How a step is cut to fit into memory."""
+    config, device = setting.config, setting.device
+    lengths = lengths_of(load_task(setting.parents["task"].path), tokenizer) if config.task else None
+    where = (device, setting.topology.shards, setting.context.home, setting.context.progress.say)
+    return fit_to_memory(config, shape, chosen_precision(config.precision, device), *where, lengths)
 
 
 def _check_numerics(parts: Parts) -> dict[str, float]:
@@ -385,14 +396,3 @@ def _finished_before(draft: Draft, config: ModelConfig) -> bool:
     start = Start.read(draft.path)
     Checkpoints(draft.path / "checkpoints").remove_all(config.kept_steps(start.steps) if start else ())
     return True
-
-
-@contextmanager
-def threads_set(count: int) -> Iterator[None]:
-    """The number of threads decides the order of sums, and so the bits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -9,7 +9,7 @@ Shapes: B rows (replies), T tokens.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +32,8 @@ from wuxing.task.task import Example, Task
 from wuxing.text.tokenizer import Tokenizer
 from wuxing.train.config import Rollout
 
+LONGEST = 64
+"""Prompts that are encoded to find the longest one."""
 ROUND_TO = 16
 """Batches have a multiple of so many rows and tokens: oneDNN keeps a kernel for every shape that it has met."""
 
@@ -89,7 +91,7 @@ class Rollouts:
 
     @cached_property
     def digest(self) -> str:
-        return digest_of([self.plan.digest, self.config.model_dump(mode="json"), self.length])
+        return digest_of([self.plan.digest, self.config.model_dump(mode="json", exclude={"rows"}), self.length])
 
     def __next__(self) -> list[Batch]:
         step = self.position // self.config.prompts
@@ -168,6 +170,7 @@ class Rollouts:
             for number in range(self.config.group)
         ]
         replies = {reply.id: reply for reply in self.engine.generate(requests)}
+        self.engine.release()  # learning has the memory now
         return {place: [replies[f"{place}/{n}"] for n in range(self.config.group)] for place in places}
 
     def _judge(self, drawn: dict[int, list[Reply]]) -> list[Judged]:
@@ -249,6 +252,29 @@ class Rollouts:
                     reference.cut.keep_up()
                 reference.cut.release()
         return found
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Tokens of a task's longest problems."""
+
+    prompt: int
+    dialogue: int
+    """With the right reply and its end of turn."""
+    problems: int = 0
+    """How many there are to learn from."""
+
+
+def lengths_of(task: Task, tokenizer: Tokenizer) -> Lengths:
+    """The longest among the problems with the most characters."""
+    examples = [*task.examples("train"), *task.examples("validation")]
+
+    def longest(messages: Callable[[Example], list[dict[str, str]]]) -> list[Example]:
+        return sorted(examples, key=lambda one: -sum(len(said["content"]) for said in messages(one)))[:LONGEST]
+
+    prompts = [len(tokenizer.encode_chat(task.prompt(one))) for one in longest(task.prompt)]
+    whole = [len(tokenizer.encode_dialogue(one.messages)[0]) for one in longest(lambda one: one.messages)]
+    return Lengths(max(prompts, default=1), max(whole, default=2), len(examples))
 
 
 def seed_of(seed: int, place: int, number: int) -> int:

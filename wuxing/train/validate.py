@@ -32,6 +32,8 @@ from wuxing.train.update.exact import exact_sums
 LOWER_IS_BETTER = ("bits_per_byte", "masked_bits_per_byte", "nats", "reply_tokens")
 HELD_OUT_SHARE = 0.15
 ROWS_AT_ONCE_TOKENS = 8192
+TASK_ROWS = 128
+"""Replies to the problems of a task that are drawn at once, of those that reinforcement learning measures."""
 
 
 class Validator(Protocol):

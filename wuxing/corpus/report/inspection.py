@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from wuxing.core.amount import bytes_text
 from wuxing.corpus.report.step import panel_of
 from wuxing.corpus.report.words import CorpusWords, words_of
 from wuxing.page.block import (
@@ -25,7 +26,7 @@ from wuxing.page.block import (
     Table,
     Verbatim,
 )
-from wuxing.page.number import format_bytes, format_count, format_share
+from wuxing.page.number import format_count, format_share
 from wuxing.page.plot import Bar, Histogram, draw_bars, draw_histograms
 
 BARS_DRAWN = 24
@@ -81,7 +82,7 @@ class _Page:
         found, words = self.found, self.words
         formats = words.comma.join(f"{name} {count:,}" for name, count in found["formats"].items())
         read = sum(count for kind, count in found["records"].items() if not kind.startswith("not read"))
-        size = [format_bytes(found["bytes"])] if found["bytes"] else []
+        size = [bytes_text(found["bytes"])] if found["bytes"] else []
         return [
             Card(words("card.files"), self.count(found["files"], "files"), [words.comma.join([formats, *size])]),
             Card(words("card.rows"), self.count(found["rows"], "rows"), [words("whole" if found["whole"] else "part")]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from wuxing.core.amount import bytes_text
 from wuxing.core.splits import SPLITS
 from wuxing.corpus.report.card import card_parts
 from wuxing.corpus.report.content import contamination_parts, duplicates_parts, privacy_parts, sample_parts
@@ -28,7 +29,7 @@ from wuxing.page.block import (
     compose,
 )
 from wuxing.page.flow import Stage, draw_flow
-from wuxing.page.number import format_bytes, format_count, format_figure, format_share
+from wuxing.page.number import format_count, format_figure, format_share
 from wuxing.page.plot import Bar, Histogram, draw_bars, draw_histograms, draw_shares
 
 LABELS_DRAWN = 24
@@ -115,7 +116,7 @@ def _summary(facts: Facts, words: CorpusWords) -> list[Block]:
             "share": facts.share(("kept",)),
             "splits": splits,
             "characters": facts.measured(format_count(characters), characters, "splits"),
-            "bytes": facts.measured(format_bytes(size), size, "splits"),
+            "bytes": facts.measured(bytes_text(size), size, "splits"),
         },
     )
     found = warnings_of(facts, words)
@@ -129,9 +130,7 @@ def _origin(facts: Facts, words: CorpusWords) -> list[Block]:
     rows: list[list[list[Inline]]] = []
     for number, source in enumerate(facts.at("sources")):
         card = cards.get(source["name"], {})
-        size: list[Inline] = [
-            facts.measured(format_bytes(source["bytes"]), source["bytes"], "sources", number, "bytes")
-        ]
+        size: list[Inline] = [facts.measured(bytes_text(source["bytes"]), source["bytes"], "sources", number, "bytes")]
         rows.append(
             [
                 [Code(source["name"])],
@@ -235,7 +234,7 @@ def _sizes(facts: Facts, words: CorpusWords) -> Table:
                 *counts,
                 [facts.share(("splits", split, "records"), ("kept",))],
                 *length,
-                [facts.measured(format_bytes(size), size, "splits", split, "bytes")],
+                [facts.measured(bytes_text(size), size, "splits", split, "bytes")],
             ]
         )
     columns = ["split", "records", *kinds, "share_kept", *([] if facts.is_media else ["characters"]), "bytes"]

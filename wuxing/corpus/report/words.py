@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from wuxing.core.amount import bytes_text
 from wuxing.corpus.report.name import CHECK_NOTES, FATES, FOUND, LANGUAGE_NAMES, MEASURES, STEPS
 from wuxing.corpus.report.string import TEXT
-from wuxing.page.number import format_bytes, format_count, format_figure
+from wuxing.page.number import format_count, format_figure
 from wuxing.page.text import cut
 from wuxing.page.words import Texts, Words
 
@@ -73,7 +74,7 @@ class CorpusWords(Words):
         files = card.get("files") or {}
         size = sum(files.values()) if isinstance(files, dict) else 0
         said = self("origin.files" if len(files) != 1 else "origin.file").replace("{n}", format_count(len(files)))
-        return f"{said} ({format_bytes(size)})" if size else said
+        return f"{said} ({bytes_text(size)})" if size else said
 
     def cluster_size(self, size: int) -> str:
         """`2` → 2 records; from 10 on in powers of two: 16–31."""

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from wuxing.core.amount import bytes_text
 from wuxing.core.record import Drop
 from wuxing.source.config import SourceConfig
 from wuxing.source.row import Value
@@ -24,7 +25,7 @@ def whole(stream: BinaryIO, field: str) -> dict[str, bytes] | Drop:
     """A file's content as the value of `field`, or why it is none."""
     data = stream.read(MAX_FILE_BYTES + 1)
     if len(data) > MAX_FILE_BYTES:
-        return Drop("file_too_large", f"more than {MAX_FILE_BYTES >> 20} MiB")
+        return Drop("file_too_large", f"more than {bytes_text(MAX_FILE_BYTES)}")
     return {field: data} if data else Drop("empty", "a file of 0 bytes")
 
 

@@ -23,6 +23,7 @@ from wuxing.data.source import PackedSource
 from wuxing.model.architecture import count_parameters
 from wuxing.train.config import Budget, ModelConfig
 from wuxing.train.plan.ramp import Span
+from wuxing.train.plan.reply import passes, with_rows
 from wuxing.train.trainer import Trainer
 
 START = "start.json"
@@ -71,6 +72,8 @@ class Start:
     """Positions that go through the network at once; 0: as the recipe says."""
     recompute: bool = False
     """Whether blocks are computed again in the backward pass."""
+    rollout_rows: int = 0
+    """Replies that are drawn at once; 0: without a task."""
     exact_sums: bool = False
     """Whether sums do not depend on the number of processes."""
     memory_factor: float = 1.0
@@ -80,7 +83,7 @@ class Start:
 
     def applied(self, config: ModelConfig) -> ModelConfig:
         """The recipe with what was decided for it."""
-        return config.model_copy(
+        return with_rows(config, self.rollout_rows).model_copy(
             update={
                 "piece_tokens": self.piece_tokens or config.piece_tokens,
                 "recompute": self.recompute,
@@ -109,7 +112,7 @@ def foreseen(config: ModelConfig, shape: Mapping[str, Any], steps: int) -> dict[
     return {
         "exact_sums": config.adds_exactly,
         "measurements": 1 + len(config.validation.moments(steps)),
-        "position_flops": flops,
+        "position_flops": flops * passes(config),
         "attention_share": attention,
     }
 

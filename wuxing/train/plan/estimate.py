@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,18 @@ from wuxing.core.artifact import Artifact
 from wuxing.core.error import UsageError
 from wuxing.core.file import read_json
 from wuxing.model.architecture import Architecture, count_parameters, resolve
+from wuxing.task.task import StoredTask, load_task
+from wuxing.text.tokenizer import Tokenizer
 from wuxing.train.config import ModelConfig
 from wuxing.train.plan.calibration import entries, memory_factor
+from wuxing.train.plan.drawing_time import measure_drawing
 from wuxing.train.plan.memory import PIECE_POSITIONS, plan_run
+from wuxing.train.plan.reply import fewer_rows, passes, rows_of
 from wuxing.train.plan.timing import Timing, measure_seconds
+from wuxing.train.rollout import lengths_of
 
 TRIED = "a trial of real steps here"
+MADE_UP = f"{TRIED}, with made-up replies of the longest kind: the model to start from or its task is not made yet"
 OTHERS = 0.2
 """A larger share of the cores, in other hands while steps were tried, is said."""
 _DIAL = (1, 1.5, 2, 3, 5, 7)
@@ -90,62 +96,98 @@ def estimate_step(
     home: Path | None = None,
     price: float | None = None,
     started_from: Mapping[str, Any] | None = None,
+    parents: Mapping[str, Artifact] | None = None,
 ) -> Estimate | str:
     """The estimate of a recipe's model, or why there is none yet.
 
     `started_from`: the shape of the model that it goes on from, where that is known already.
     With `home` it is one for this machine: memory and time are measured on real steps, where those take seconds.
+    `parents`: the model to start from and the task of one that learns from its own replies, where they are made.
     """
     if config.architecture is None and started_from is None:
         return "starts from another model: its size is known once that is made"
-    if config.batch_tokens is None:
-        return "learns from rollouts: their length is known once it runs"
     shape = dict(started_from or {}) if config.architecture is None else resolve(config.architecture, vocab_size)
     parameters = count_parameters(shape)
-    positions = tokens or budget_tokens(config, shape, parameters, machine, count)
+    lengths = lengths_of(*_asked(parents)) if parents else None
+    positions = tokens or budget_tokens(config, shape, parameters, machine, count, parents)
     if positions is None:
         return "its budget is in epochs: give --tokens, or make its tokens first"
-    device, precision = "cuda", torch.bfloat16
-    here = home is not None
-    if home is not None:
-        place = pick_device()
-        device, precision = place.type, pick_precision(place)
+    place = pick_device() if home is not None else torch.device("cuda")
+    device, precision = place.type, pick_precision(place) if home is not None else torch.bfloat16
     runs = entries(home) if home is not None else []
 
-    def planner(piece: int, again: bool) -> MemoryPlan:
-        tried = config.model_copy(update={"piece_tokens": piece, "recompute": again or bool(config.recompute)})
-        plan = plan_run(tried, shape, precision, device, measured=here)
-        more = round(plan.peak * (memory_factor(runs, plan.peak, device) - 1))
-        return replace(plan, other=plan.other + more)
+    def plan(tried: ModelConfig) -> MemoryPlan:
+        found = plan_run(tried, shape, precision, device, measured=home is not None, lengths=lengths)
+        more = round(found.peak * (memory_factor(runs, found.peak, device) - 1))
+        return replace(found, other=found.other + more)
 
+    def cut(piece: int, again: bool) -> ModelConfig:
+        tried = config.model_copy(update={"piece_tokens": piece, "recompute": again or bool(config.recompute)})
+        return most_rows(tried, plan, machine.memory_bytes)
+
+    of_data = (shape, parameters, positions, config.length_tokens, config.step_positions)
+    piece = config.piece_tokens or PIECE_POSITIONS
     found = estimate_training(
-        shape,
-        parameters,
-        positions,
-        config.length_tokens,
-        config.batch_tokens,
-        machine,
-        count,
-        piece_tokens=config.piece_tokens or PIECE_POSITIONS,
-        planner=planner,
-        price=price,
+        *of_data, machine, count, piece_tokens=piece, planner=lambda *way: plan(cut(*way)), price=price
     )
+    copies = 0 if device == "cpu" else 4 * parameters + found.memory_parts["optimizer"]
+    found = replace(found, precision=str(precision).removeprefix("torch."), host_bytes=copies)
+    tried = cut(found.piece_tokens, found.recompute)
+    if config.rollout is not None:
+        found = _of_replies(found, config, rows_of(tried), plan, machine)
+    if home is None or not found.fits or count > 1:
+        return found
+    if config.rollout is not None:
+        asked = (shape, positions / config.step_positions, precision, device, parents, lengths)
+        timing, basis = measure_drawing(tried, *asked), TRIED if parents else MADE_UP
+    else:
+        timing, basis = measure_seconds(tried, shape, positions, precision, device), TRIED
+    minutes = config.budget.minutes if tokens is None else None
+    return found if timing is None else _timed(found, timing, minutes, basis)
+
+
+def most_rows(config: ModelConfig, plan: Callable[[ModelConfig], MemoryPlan], free: int) -> ModelConfig:
+    """With as many replies at once as fit, or where drawing them takes no more than learning does."""
+    for tried in fewer_rows(config):
+        found = plan(tried)
+        if found.peak <= free or not found.replies:
+            break
+    return tried
+
+
+def _asked(parents: Mapping[str, Artifact]) -> tuple[StoredTask, Tokenizer]:
+    return load_task(parents["task"].path), Tokenizer.load(parents["start_from"].path)
+
+
+def _of_replies(
+    found: Estimate, config: ModelConfig, rows: int, plan: Callable[[ModelConfig], MemoryPlan], machine: Machine
+) -> Estimate:
+    """With what drawing replies adds: its arithmetic, how many are drawn at once, and what would fit instead."""
+    assert config.rollout is not None
+    more = passes(config)
     found = replace(
         found,
-        precision=str(precision).removeprefix("torch."),
-        host_bytes=0 if device == "cpu" else 4 * parameters + found.memory_parts["optimizer"],
+        flops=found.flops * more,
+        seconds=(found.seconds[0] * more, found.seconds[1] * more),
+        expected_seconds=found.expected_seconds * more,
+        watt_hours=(found.watt_hours[0] * more, found.watt_hours[1] * more),
+        tokens_per_second=(found.tokens_per_second[0] / more, found.tokens_per_second[1] / more),
+        time_basis=f"{found.time_basis}; drawing replies waits for memory too, so it may take longer",
+        rollout_rows=rows,
+        why=(*found.why, f"{rows:,} replies drawn at once"),
     )
-    if not here or not found.fits or count > 1:
+    if found.fits or config.rollout.rows is None:
         return found
-    tried = config.model_copy(update={"piece_tokens": found.piece_tokens, "recompute": found.recompute})
-    timing = measure_seconds(tried, shape, positions, precision, device)
-    minutes = config.budget.minutes if tokens is None else None
-    return found if timing is None else _timed(found, timing, minutes)
+    free = config.model_copy(update={"rollout": config.rollout.model_copy(update={"rows": None})})
+    fewer = most_rows(free, plan, machine.memory_bytes)
+    if plan(fewer).peak > machine.memory_bytes:
+        return found
+    return replace(found, remedies=(f"rollout.rows of {rows_of(fewer):,}, or leave it out", *found.remedies))
 
 
-def _timed(found: Estimate, timing: Timing, minutes: float | None) -> Estimate:
+def _timed(found: Estimate, timing: Timing, minutes: float | None, basis: str = TRIED) -> Estimate:
     """With the time of a trial; of a budget in minutes as many steps as go into it."""
-    seconds, basis, error = timing.seconds, TRIED, timing.error
+    seconds, error = timing.seconds, timing.error
     if timing.others > OTHERS:
         basis += f", while other programs had {timing.others:.0%} of the machine"
     if minutes is not None:
@@ -203,14 +245,22 @@ def sizes_for(
 
 
 def budget_tokens(
-    config: ModelConfig, shape: Mapping[str, Any], parameters: int, machine: Machine, count: int
+    config: ModelConfig,
+    shape: Mapping[str, Any],
+    parameters: int,
+    machine: Machine,
+    count: int,
+    parents: Mapping[str, Artifact] | None = None,
 ) -> int | None:
     """Positions of a budget; of one in minutes, what the middle of the machine's shares makes of them."""
     budget = config.budget
     if budget.tokens is not None:
         return budget.tokens
     if budget.steps is not None:
-        return budget.steps * (config.batch_tokens or 0)
+        return budget.steps * config.step_positions
+    if budget.epochs is not None and config.rollout is not None and parents is not None:
+        prompts = len(_asked(parents)[0].examples("train"))
+        return round(budget.epochs * prompts / config.rollout.prompts) * config.step_positions
     if budget.minutes is None:
         return None
     share = machine.shares(parameters, config.length_tokens)[1]

@@ -17,7 +17,10 @@ from wuxing.core.memory import trim_memory
 from wuxing.model import native
 from wuxing.model.architecture import count_parameters
 from wuxing.train.config import ModelConfig
+from wuxing.train.plan.drawing import drawing_bytes, drawings, standing_bytes
 from wuxing.train.plan.probe import Asked, Blind, affordable, ask, probe
+from wuxing.train.plan.reply import taught_rows, width_of
+from wuxing.train.rollout import Lengths
 
 PIECE_POSITIONS = 16_384
 """Positions that go through the network at once, unless `piece_tokens` says otherwise."""
@@ -92,66 +95,79 @@ def free_memory(device: torch.device) -> int:
 
 
 def plan_run(
-    config: ModelConfig, shape: Mapping[str, Any], precision: torch.dtype, device: str = "cpu", measured: bool = True
+    config: ModelConfig,
+    shape: Mapping[str, Any],
+    precision: torch.dtype,
+    device: str = "cpu",
+    measured: bool = True,
+    lengths: Lengths | None = None,
 ) -> MemoryPlan:
     """What a process needs that holds the whole state: measured on slices of the network where that takes seconds.
 
-    `measured=False`: by formula, as for another device than those of this machine.
+    `measured=False`: by formula, as for another device than those of this machine; `lengths`: of its
+    task, where they are known.
     """
     parameters = count_parameters(dict(shape))
-    plan = _plan_run(config, shape, precision, device, measured, parameters)
+    plan = _learning(config, shape, precision, device, measured, lengths, parameters)
     if config.adds_exactly:
         plan = replace(plan, gradients=plan.gradients + 8 * parameters)
-    replies = _replies(config, shape, precision, parameters)
-    if config.rollout is None:  # tasks are answered while nothing is learnt
-        replies = max(0, replies - plan.activations - plan.loss)
-    return replace(plan, replies=replies)
-
-
-def _replies(config: ModelConfig, shape: Mapping[str, Any], precision: torch.dtype, parameters: int) -> int:
-    """What the engine holds that draws replies: packed weights, keys and values."""
     if config.rollout is not None:
-        positions = config.rollout.prompts * config.rollout.group * config.length_tokens
-    elif config.validation.tasks:
-        positions = config.validation.rows * config.length_tokens
-    else:
+        return _with_drawing(plan, config, shape, device, measured, lengths)
+    return replace(plan, drawing=_answers(config, shape, precision, parameters)).taking_turns()
+
+
+def _answers(config: ModelConfig, shape: Mapping[str, Any], precision: torch.dtype, parameters: int) -> int:
+    """What the engine holds that answers tasks while nothing is learnt: packed weights, keys and values."""
+    if not config.validation.tasks:
         return 0
+    positions = config.validation.rows * config.length_tokens
     kept = 2 * positions * shape["num_hidden_layers"] * shape["num_key_value_heads"] * shape["head_dim"]
     return int(torch.finfo(precision).bits // 8 * (parameters + kept))
 
 
-def _plan_run(
-    config: ModelConfig, shape: Mapping[str, Any], precision: torch.dtype, device: str, measured: bool, parameters: int
+def _learning(
+    config: ModelConfig,
+    shape: Mapping[str, Any],
+    precision: torch.dtype,
+    device: str,
+    measured: bool,
+    lengths: Lengths | None,
+    parameters: int,
 ) -> MemoryPlan:
+    """The plan of the steps themselves."""
     state = round(4 * parameters * numbers_per_parameter(config, shape, parameters))
-    step = config.batch_tokens or 0
-    if config.rollout is not None:
-        step = config.rollout.prompts * config.rollout.group * config.length_tokens
-    width = torch.finfo(precision).bits // 8
-    piece = min(step, config.piece_tokens or PIECE_POSITIONS)
-    copies = 0 if device == "cuda" else 2 * (4 * parameters + state)  # one to write from, one read back at the end
-    if measured and config.objective.learns_text:
-        asked = ask(config, shape, max(1, piece // config.length_tokens), precision, device)
+    length, grpo = config.length_tokens, config.objective.grpo
+    rows = max(1, (config.piece_tokens or PIECE_POSITIONS) // length)
+    if config.rollout is None:
+        rows = min(rows, max(1, config.step_positions // length))
+    else:
+        rows, length = min(rows, taught_rows(config)), width_of(config, lengths)
+    reference = 4 * parameters if grpo is not None and grpo.kl else 0
+    # one to write from, which gives way to what is read back at the end; a run that goes back reads while it lies there
+    copies = (2 if config.guard.spike == "rewind" else 1) * (4 * parameters + state) if device != "cuda" else 0
+    if measured and (config.objective.learns_text or grpo is not None):
+        asked = ask(config, shape, rows, precision, device, length)
         if affordable(asked):
             try:
-                return _measured_plan(asked, parameters, copies)
+                return _measured_plan(asked, parameters, copies, reference)
             except Blind:  # the plan says so: its basis is the formula
                 pass
+    width, piece = torch.finfo(precision).bits // 8, rows * length
     kernels = device == "cpu" and width == 2 and not isinstance(native.kernels(), str)
-    plan = plan_memory(shape, parameters, piece, config.length_tokens, width, 0, config.rollout is None, kernels)
+    plan = plan_memory(shape, parameters, piece, length, width, 0, config.rollout is None, kernels)
     if config.recompute:
         layers = int(shape["num_hidden_layers"])
         kept = layers * (4 + width) * int(shape["hidden_size"])
         plan = replace(plan, activations=plan.activations // layers + piece * kept)
-    reference = 4 * parameters if config.objective.grpo is not None and config.objective.grpo.kl else 0
-    return replace(plan, optimizer=state + reference, copies=copies)
+    return replace(plan, optimizer=state, copies=copies, reference=reference)
 
 
-def _measured_plan(asked: Asked, parameters: int, copies: int) -> MemoryPlan:
+def _measured_plan(asked: Asked, parameters: int, copies: int, reference: int) -> MemoryPlan:
     found = probe(asked)
     gpu = asked.device == "cuda"
-    held = found.peak if gpu else max(round(HOLES * found.peak), round(HOLES * found.early) - copies)
-    lasting = 8 * parameters + found.state
+    held = found.peak + reference
+    held = held if gpu else max(round(HOLES * held), round(HOLES * found.early) - copies)
+    lasting = 8 * parameters + found.state + reference
     return MemoryPlan(
         parameters=parameters,
         weights=4 * parameters,
@@ -162,5 +178,26 @@ def _measured_plan(asked: Asked, parameters: int, copies: int) -> MemoryPlan:
         loss=0,
         copies=copies,
         other=GPU_BASE_BYTES if gpu else BASE_BYTES,
+        reference=reference,
         basis="probe",
     )
+
+
+def _with_drawing(
+    plan: MemoryPlan,
+    config: ModelConfig,
+    shape: Mapping[str, Any],
+    device: str,
+    measured: bool,
+    lengths: Lengths | None,
+) -> MemoryPlan:
+    """The plan with what drawing replies takes: no gradients and activations lie there meanwhile."""
+    found = [drawing_bytes(one, measured) for one in drawings(config, shape, device, lengths)]
+    probed = plan.basis == "probe" and all(was for _, was in found)
+    holes = HOLES if probed and device != "cuda" else 1.0
+    meanwhile = plan.weights + plan.optimizer + plan.reference + max(size for size, _ in found)
+    drawing = round(holes * meanwhile) - plan.weights - plan.optimizer - plan.reference
+    piece_rows = max(1, (config.piece_tokens or PIECE_POSITIONS) // config.length_tokens)
+    standing = standing_bytes(config, device, lengths, piece_rows)
+    basis = "probe" if probed else "formula"
+    return replace(plan, drawing=drawing, other=plan.other + standing, basis=basis).taking_turns()

@@ -24,10 +24,12 @@ from wuxing.core.memory import trim_memory
 from wuxing.data.batch import IGNORED, Batch
 from wuxing.model.architecture import count_parameters
 from wuxing.model.network import Network
+from wuxing.objective.grpo import Grpo
 from wuxing.objective.masked import Masked
 from wuxing.objective.next_token import NextToken
 from wuxing.train.config import ModelConfig, OptimizerConfig, of_text
 from wuxing.train.numerics import gradient_of, rows_checked
+from wuxing.train.plan.reply import taught_rows
 from wuxing.train.trainer import Trainer
 from wuxing.train.update.average import Average
 from wuxing.train.update.dropout import Dropout
@@ -68,10 +70,12 @@ class Asked:
     precision: torch.dtype
     device: str
     optimizer: OptimizerConfig
-    objective: NextToken
+    objective: NextToken | Grpo
     dropout: float
     average: float | None
     recompute: bool
+    reply_tokens: int = 0
+    """Tokens at the end of a row that are a reply and teach; 0: as the objective has it."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ class Probed:
     """Optimizer and averages."""
 
 
-class _Pieces:
+class Pieces:
     """A source whose every step is the same piece."""
 
     digest = ""
@@ -123,24 +127,32 @@ class _Step:
     """The most at once in the self-check of the first batch."""
 
 
-def ask(config: ModelConfig, shape: Mapping[str, Any], rows: int, precision: torch.dtype, device: str) -> Asked:
-    """The question that a recipe's model poses."""
-    assert config.batch_tokens is not None
+def ask(
+    config: ModelConfig,
+    shape: Mapping[str, Any],
+    rows: int,
+    precision: torch.dtype,
+    device: str,
+    length: int | None = None,
+) -> Asked:
+    """The question that a recipe's model poses; of rollouts `length` is that of the rows from which it learns."""
+    rollout, step_rows = config.rollout, max(1, config.step_positions // config.length_tokens)
     return Asked(
-        shape=tuple(sorted((key, _frozen(value)) for key, value in shape.items())),
+        shape=tuple(sorted((key, frozen(value)) for key, value in shape.items())),
         rows=rows,
-        length=config.length_tokens,
-        step_rows=max(1, config.batch_tokens // config.length_tokens),
-        several=config.batch_tokens // config.length_tokens > rows,
-        looked=max(1, min(ROWS_AT_ONCE_TOKENS, config.validation.tokens) // config.length_tokens),
-        packed=config.document_mask,
+        length=length or config.length_tokens,
+        step_rows=step_rows,
+        several=step_rows > rows if rollout is None else taught_rows(config) > rows,
+        looked=0 if rollout else max(1, min(ROWS_AT_ONCE_TOKENS, config.validation.tokens) // config.length_tokens),
+        packed=config.document_mask and rollout is None,
         precision=precision,
         device=device,
         optimizer=config.optimizer,
-        objective=of_text(config.objective),
+        objective=config.objective.grpo or of_text(config.objective),
         dropout=config.dropout,
         average=config.average,
         recompute=bool(config.recompute),
+        reply_tokens=rollout.reply_tokens if rollout else 0,
     )
 
 
@@ -151,7 +163,8 @@ def affordable(asked: Asked) -> bool:
 
 def _few_rows(asked: Asked) -> list[int]:
     """Two numbers of rows, from the first of which on memory grows evenly."""
-    few = max(1, math.ceil(max(64, SLICE // int(dict(asked.shape)["vocab_size"])) / asked.length))
+    slice_tokens = max(64, SLICE // int(dict(asked.shape)["vocab_size"]))
+    few = max(1, math.ceil(slice_tokens / (asked.reply_tokens or asked.length)))
     return [few, 2 * few]
 
 
@@ -198,7 +211,7 @@ def probe(asked: Asked) -> Probed:
         found = [[_trimmed(_step(asked, depth, rows)) for rows in amounts] for depth in depths]
 
     def whole(of: Callable[[_Step], int]) -> int:
-        return _along(layers, depths, [_along(asked.rows, amounts, [of(step) for step in line]) for line in found])
+        return along(layers, depths, [along(asked.rows, amounts, [of(step) for step in line]) for line in found])
 
     state = whole(lambda step: step.state)
     if asked.device == "cuda":
@@ -216,7 +229,7 @@ def _trimmed(step: _Step) -> _Step:
     return step
 
 
-def _along(wanted: int, places: Sequence[int], values: Sequence[float]) -> int:
+def along(wanted: int, places: Sequence[int], values: Sequence[float]) -> int:
     """The value at `wanted` of the straight line through two points, or of the one point there is."""
     if len(places) == 1:
         return round(values[0])
@@ -241,10 +254,11 @@ def _step(asked: Asked, layers: int, rows: int) -> _Step:
         _watch(trainer, step)
         few = _few_rows(asked)
         looks = few if few[1] < asked.looked else [asked.looked]
-        step.looking = _along(asked.looked, looks, [_top(partial(_look, trainer, asked, count)) for count in looks])
-        checked = _piece(asked, min(rows_checked(asked.length), asked.step_rows), trainer.network.vocab_size)
+        if asked.looked:
+            step.looking = along(asked.looked, looks, [top(partial(_look, trainer, asked, count)) for count in looks])
+        checked = piece_of(asked, min(rows_checked(asked.length), asked.step_rows), trainer.network.vocab_size)
         first = sum(parameter.nbytes for parameter in trainer.network.parameters())  # the one it is compared with
-        step.checking = first + _top(lambda: gradient_of(trainer.network, asked.objective, [checked]))
+        step.checking = first + top(lambda: gradient_of(trainer.network, asked.objective, [checked]))
     step.state = sum(tensor.nbytes for name, tensor in trainer.tensors()["optimizer"].items() if name != "random")
     return step
 
@@ -301,7 +315,7 @@ def profiled(work: Callable[[], object]) -> list[tuple[str, int]]:
     raise Blind(f"{TRIES} profiles of one step without a block of memory")
 
 
-def _top(work: Callable[[], object]) -> int:
+def top(work: Callable[[], object]) -> int:
     """The most that some work holds at once, in bytes."""
     return max(itertools.accumulate((size for _, size in profiled(work)), initial=0))
 
@@ -309,11 +323,11 @@ def _top(work: Callable[[], object]) -> int:
 def _look(trainer: Trainer, asked: Asked, rows: int) -> None:
     """What measuring held-out data does with so many rows."""
     with torch.no_grad(), trainer.autocast():
-        asked.objective(trainer.network, _piece(asked, rows, trainer.network.vocab_size))
+        asked.objective(trainer.network, piece_of(asked, rows, trainer.network.vocab_size))
 
 
 def _shape_of(asked: Asked, layers: int) -> dict[str, Any]:
-    return {key: _thawed(value) for key, value in asked.shape} | {"num_hidden_layers": layers}
+    return {key: thawed(value) for key, value in asked.shape} | {"num_hidden_layers": layers}
 
 
 def build_trainer(asked: Asked, layers: int, rows: int) -> Trainer:
@@ -327,7 +341,7 @@ def build_trainer(asked: Asked, layers: int, rows: int) -> Trainer:
             parameter.grad = torch.zeros_like(parameter)
     return Trainer(
         network=network,
-        source=_Pieces(_piece(asked, rows, int(shape["vocab_size"])).to(asked.device)),
+        source=Pieces(piece_of(asked, rows, int(shape["vocab_size"])).to(asked.device)),
         objective=asked.objective,
         optimizer=optimizer,
         schedule=Schedule(),
@@ -338,7 +352,7 @@ def build_trainer(asked: Asked, layers: int, rows: int) -> Trainer:
     )
 
 
-def _piece(asked: Asked, rows: int, vocabulary: int) -> Batch:
+def piece_of(asked: Asked, rows: int, vocabulary: int) -> Batch:
     """Rows of two documents, so that attention needs its mask."""
     place_T = torch.arange(asked.length)
     half = max(1, asked.length // 2) if asked.packed else asked.length
@@ -349,16 +363,21 @@ def _piece(asked: Asked, rows: int, vocabulary: int) -> Batch:
     if isinstance(asked.objective, Masked):
         taught = max(1, round(asked.objective.share * asked.length))
         labels_BT[:, taught:] = IGNORED
-    return Batch(tokens_BT, labels_BT, positions_BT, documents_BT, sample_ids=list(range(rows)))
+    extra: dict[str, torch.Tensor] = {}
+    if isinstance(asked.objective, Grpo):
+        labels_BT[:, : -asked.reply_tokens] = IGNORED
+        names = ["advantages", "sampler_logprobs", *(["reference_logprobs"] if asked.objective.kl else [])]
+        extra = {name: torch.full((rows, asked.length), -1.0) for name in names}
+    return Batch(tokens_BT, labels_BT, positions_BT, documents_BT, sample_ids=list(range(rows)), extra=extra)
 
 
-def _frozen(value: Any) -> Any:
+def frozen(value: Any) -> Any:
     if isinstance(value, dict):
-        return ("dict", tuple(sorted((key, _frozen(item)) for key, item in value.items())))
+        return ("dict", tuple(sorted((key, frozen(item)) for key, item in value.items())))
     return ("list", tuple(value)) if isinstance(value, list) else value
 
 
-def _thawed(value: Any) -> Any:
+def thawed(value: Any) -> Any:
     if isinstance(value, tuple) and len(value) == 2 and value[0] == "dict":
-        return {key: _thawed(item) for key, item in value[1]}
+        return {key: thawed(item) for key, item in value[1]}
     return list(value[1]) if isinstance(value, tuple) and len(value) == 2 and value[0] == "list" else value

@@ -59,9 +59,9 @@ def measure_seconds(
     layers = int(shape["num_hidden_layers"])
     if step_flops(asked, layers) > MOST_FLOPS:
         return None
-    taken = _cores_taken()
+    taken = cores_taken()
     passes, updates = _timed(asked, layers, rows)
-    others = min(1.0, max(0.0, (_cores_taken() - taken) / (time.perf_counter() - began) / (os.cpu_count() or 1)))
+    others = share_of_others(taken, began)
     trim_memory()
     one, after = statistics.fmean(passes), statistics.fmean(updates)  # a run has its slow steps too
     steps = max(1, math.ceil(tokens / (step_rows * config.length_tokens)))
@@ -72,11 +72,17 @@ def measure_seconds(
     return Timing(seconds, max(LEAST_ERROR, spread), time.perf_counter() - began, others)
 
 
-def _cores_taken() -> float:
+def cores_taken() -> float:
     """Seconds of all cores so far that were not this process's: of other programs, and of other virtual machines."""
     whole, mine = psutil.cpu_times(), os.times()
     spent = sum(getattr(whole, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq", "steal"))
     return spent - mine.user - mine.system
+
+
+def share_of_others(taken: float, began: float) -> float:
+    """The share of the machine that other programs had since `began`, when `cores_taken` was `taken`."""
+    spent = (cores_taken() - taken) / (time.perf_counter() - began) / (os.cpu_count() or 1)
+    return min(1.0, max(0.0, spent))
 
 
 def _trial(
@@ -101,27 +107,28 @@ def _timed(asked: Asked, layers: int, rows: int) -> tuple[list[float], list[floa
     update = trainer.optimizer.step
 
     def timed(*arguments: Any) -> None:
-        _wait(asked.device)
+        wait_for(asked.device)
         started = time.perf_counter()
         update(*arguments)
-        _wait(asked.device)
+        wait_for(asked.device)
         updates.append(time.perf_counter() - started)
 
     trainer.optimizer.step = timed  # type: ignore[method-assign,assignment]
 
-    def enough() -> bool:
-        done, spent = len(passes) - 1, sum(passes[1:]) + sum(updates[1:])
-        least, most = TIMED
-        return done >= most or (done >= least and spent > LONG_SECONDS) or (done >= 2 and spent > SLOW_SECONDS)
-
-    while not enough():
+    while not enough(len(passes) - 1, sum(passes[1:]) + sum(updates[1:])):
         started = time.perf_counter()
         trainer.step()
-        _wait(asked.device)
+        wait_for(asked.device)
         passes.append(time.perf_counter() - started - updates[-1])
     return passes[1:], updates[1:]
 
 
-def _wait(device: str) -> None:
+def enough(done: int, spent: float) -> bool:
+    """Whether so many timed steps, which took so many seconds, will do."""
+    least, most = TIMED
+    return done >= most or (done >= least and spent > LONG_SECONDS) or (done >= 2 and spent > SLOW_SECONDS)
+
+
+def wait_for(device: str) -> None:
     if device == "cuda":
         torch.cuda.synchronize()

@@ -108,6 +108,11 @@ class Checkpoints:
         if self._thread is not None:
             self._thread.join()
 
+    def release(self) -> None:
+        """Give back the memory of the copies, once nothing is being written: the next `save` takes it anew."""
+        self.wait()
+        self._snapshot = Snapshot()
+
     def latest(self, say: Callable[[str], None]) -> Checkpoint | None:
         """The newest whole checkpoint.  Damaged ones are named to `say` and put away; half-written ones never count."""
         if not self.directory.is_dir():

@@ -20,10 +20,11 @@ import torch
 from safetensors import safe_open
 
 from wuxing.compute import team
-from wuxing.compute.device import pick_device
+from wuxing.compute.device import pick_device, threads_set
 from wuxing.compute.memory import available_memory
 from wuxing.compute.place import LocalPlace
 from wuxing.compute.team import Team
+from wuxing.core.amount import bytes_text
 from wuxing.core.artifact import Artifact
 from wuxing.core.context import Context
 from wuxing.core.error import RefusedError, WuxingError
@@ -32,7 +33,7 @@ from wuxing.core.step import Draft
 from wuxing.model.files import save_network
 from wuxing.train.config import ModelConfig
 from wuxing.train.fleet import watch_job
-from wuxing.train.make import Setting, begin, threads_set
+from wuxing.train.make import Setting, begin
 from wuxing.train.plan.budget import START, Start
 from wuxing.train.plan.memory import Watch
 from wuxing.train.plan.origin import Passage, made_with, passage, told
@@ -137,8 +138,8 @@ def _refuse_other_topology(model: Artifact, start: Start, processes: int, contex
     needed, free = processes * start.planned_bytes, available_memory()
     if device.type == "cpu" and needed > free:
         raise RefusedError(
-            f"{model.id} was trained by {processes} processes, which need {needed / 2**30:.1f} GiB together; this host "
-            f"has {free / 2**30:.1f} GiB free, and fewer would add up in another order",
+            f"{model.id} was trained by {processes} processes, which need {bytes_text(needed)} together; this host "
+            f"has {bytes_text(free)} free, and fewer would add up in another order",
             elsewhere,
         )
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from wuxing.core.amount import bytes_text
 from wuxing.page.block import Card, Figure, Paragraph, Part, Plot, Report, Section, Table
 from wuxing.page.chart import Course, draw_apart
-from wuxing.page.number import format_bytes, format_figure, format_percent
+from wuxing.page.number import format_figure, format_percent
 from wuxing.page.render import render_html
 from wuxing.page.words import Texts, Words
 from wuxing.train.watch.view import View
@@ -38,7 +39,7 @@ TEXTS: Texts = {
     "steps": ("steps", "步数"),
     "gradient_norm": ("gradient norm", "梯度范数"),
     "tokens_per_second": ("tokens per second", "每秒词元数"),
-    "memory_bytes": ("memory, GiB", "内存（GiB）"),
+    "memory_bytes": ("memory, GB", "内存（GB）"),
     "bits_per_byte": ("bits per byte", "每字节比特数"),
     "masked_bits_per_byte": ("bits per byte, masked tokens", "被遮词元的每字节比特数"),
     "accuracy": ("accuracy", "正确率"),
@@ -87,7 +88,7 @@ def _cards(view: View, words: Words, source: str) -> list[Card]:
     cards = [
         Card(words("step"), Figure(f"{view.step:,}", source), [words("of").format(steps=f"{view.steps:,}")]),
         Card(words("speed"), Figure(f"{view.tokens_per_second:,.0f}", source), [reached]),
-        Card(words("memory"), Figure(format_bytes(view.last.get("memory_bytes", 0)), source), [waited]),
+        Card(words("memory"), Figure(bytes_text(view.last.get("memory_bytes", 0)), source), [waited]),
     ]
     if view.left is not None:
         low, high = view.left
@@ -105,7 +106,7 @@ def _course(view: View, words: Words, source: str) -> Plot:
     panels = []
     for key, points in view.curves.items():
         if points:
-            scale = 2**30 if key == "memory_bytes" else 1
+            scale = 1e9 if key == "memory_bytes" else 1
             panels.append(Course(words(key), [("", [(float(x), y / scale) for x, y in points])]))
     svg = draw_apart(panels, words("step"))
     return Plot("course", words("course"), [source], svg)

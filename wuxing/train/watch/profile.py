@@ -19,13 +19,13 @@ import torch
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from wuxing.compute.device import pick_device
+from wuxing.compute.device import pick_device, threads_set
 from wuxing.core.artifact import Artifact
 from wuxing.core.context import Context
 from wuxing.core.error import WuxingError
 from wuxing.core.step import Draft
 from wuxing.train.config import Budget, ModelConfig
-from wuxing.train.make import Setting, begin, decide, threads_set
+from wuxing.train.make import Setting, begin, decide
 from wuxing.train.plan.budget import Start
 from wuxing.train.plan.memory import Watch
 from wuxing.train.trainer import Trainer
