@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,9 @@ from typing import Any
 import pytest
 import torch
 
+from wuxing.train.save import checkpoint
 from wuxing.train.save.checkpoint import Checkpoints, damage
+from wuxing.train.save.snapshot import write_tensors
 
 
 def save(checkpoints: Checkpoints, step: int, best: bool = False) -> None:
@@ -43,14 +46,24 @@ def test_it_keeps_the_last_ones_and_the_best(tmp_path: Path) -> None:
     assert names(tmp_path) == ["step-00000002", "step-00000006", "step-00000007"]
 
 
-def test_saving_copies_so_that_training_may_go_on(tmp_path: Path) -> None:
-    weights = torch.zeros(512, 512)
+def test_saving_copies_so_that_training_may_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights and lists change before the writer, on a slow disk, has even begun."""
+    weights, measured, changed = torch.zeros(512, 512), [1.5], threading.Event()
+
+    def slow(*arguments: Any) -> Any:
+        assert changed.wait(60)
+        return write_tensors(*arguments)
+
+    monkeypatch.setattr(checkpoint, "write_tensors", slow)
     checkpoints = Checkpoints(tmp_path)
-    checkpoints.save(1, {"model": {"w": weights}, "optimizer": {}}, {"done": 1})
+    checkpoints.save(1, {"model": {"w": weights}, "optimizer": {}}, {"done": 1, "measured": measured})
     weights += 1
+    measured.append(0.5)
+    changed.set()
     checkpoints.wait()
     found = checkpoints.latest(lambda line: None)
     assert found is not None and float(found.tensors["model"]["w"].abs().max()) == 0
+    assert found.state["measured"] == [1.5]
 
 
 def cut(path: Path) -> None:

@@ -12,6 +12,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Collection, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -83,7 +84,8 @@ class Checkpoints:
         self.wait()
         copied = self._snapshot.take(tensors)
         self._must = must
-        self._thread = threading.Thread(target=self._write, args=(step, copied, dict(state), best), name="checkpoint")
+        moment = deepcopy(dict(state))  # what is in it grows while it is being written
+        self._thread = threading.Thread(target=self._write, args=(step, copied, moment, best), name="checkpoint")
         self._thread.start()
         if not self.asynchronous:
             self.wait()

@@ -16,6 +16,7 @@ import threading
 import warnings
 import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -184,7 +185,7 @@ class SharedCheckpoints(Checkpoints):
         mine, offsets = self._mine(tensors)
         copied = self._snapshot.take(mine)
         self._must = must
-        self._pending = (step, dict(state), best)
+        self._pending = (step, deepcopy(dict(state)), best)  # what is in it grows until it is signed
         self._digests = {}
         self._thread = threading.Thread(target=self._write_share, args=(draft, copied, offsets), name="checkpoint")
         self._thread.start()
