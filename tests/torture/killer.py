@@ -36,6 +36,8 @@ LABELS = (
     "waiting for the writer",
 )
 SIZE, TEXT = 512, 64
+ALONE_SECONDS = 120.0
+"""In which a rank must end by itself once the other is gone: one whose lead has never come waits for a minute."""
 EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree", "os.link")
 
 
@@ -228,10 +230,10 @@ def _lived(
             for child in chosen:
                 with suppress(ProcessLookupError):
                     os.kill(child, kill.number)
-            return [_wait(child, 60.0) for child in children], kill.whom != "all" and ranks > 1
+            return [_wait(child, ALONE_SECONDS) for child in children], kill.whom != "all" and ranks > 1
         found, status = os.waitpid(children[0], os.WNOHANG)
         if found:
-            return [status, *(_wait(child, 60.0) for child in children[1:])], False
+            return [status, *(_wait(child, ALONE_SECONDS) for child in children[1:])], False
         time.sleep(0.0005)
 
 

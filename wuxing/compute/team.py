@@ -57,7 +57,16 @@ class Team:
     def __post_init__(self) -> None:
         hosts = self.rank == 0 and not _agent_holds_store()
         options: dict[str, Any] = {"wait_for_workers": False, "timeout": timedelta(seconds=self._patience)}
-        store = dist.TCPStore(self.address, self.port, is_master=hosts, **options)
+        try:
+            store = dist.TCPStore(self.address, self.port, is_master=hosts, **options)
+        except dist.DistNetworkError as error:
+            place = f"{self.address}:{self.port}"
+            if hosts:
+                raise WuxingError(f"rank 0 cannot listen at {place}: {error}", "Take a port that is free") from None
+            raise WuxingError(
+                f"rank {self.rank} found no rank 0 at {place} within {self._patience:g} s",
+                "Start all processes together; MASTER_ADDR and MASTER_PORT must be those of rank 0's host",
+            ) from None
         self.port = store.port
         beats = dist.TCPStore(self.address, self.port, is_master=False, **options)
         self._over = threading.Event()
