@@ -14,7 +14,8 @@ fi
 nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader
 "$python" -c 'import torch; print("torch", torch.__version__, "CUDA", torch.version.cuda)'
 failed=0
-timeout 120 "$python" -m pytest -q tests/model/test_native.py tests/model/test_network.py -k "gpu or compiled or packed" || failed=1
+timeout 120 "$python" -m pytest -q tests/model/on_gpu.py || failed=1
+timeout 120 "$python" -m pytest -q tests/model/test_native.py tests/model/test_network.py -k "compiled or packed" || failed=1
 
 step() { # LABEL ARGUMENTS...: one line of JSON, or why there is none
     local label=$1

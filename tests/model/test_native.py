@@ -195,20 +195,6 @@ def test_flex_attention_sees_what_the_dense_mask_sees(causal: bool) -> None:
         assert near(found, attend(q, k, v, document_mask(numbers, torch.float32, causal), causal), 1e-5)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_on_a_gpu_flex_equals_the_dense_mask_and_float8_stays_near() -> None:
-    network = small().cuda()
-    tokens, numbers = torch.randint(0, 311, (2, 256)).cuda(), documents(2, 256).cuda()
-    with torch.autocast("cuda", BF16), torch.no_grad():
-        flexed = network.hidden(tokens, None, numbers)
-        network.flex = False
-        dense = network.hidden(tokens, None, numbers)
-        assert near(flexed, dense.float(), 0.02)
-        if torch.cuda.get_device_capability() >= (8, 9):
-            network.use_float8()
-            assert near(network.hidden(tokens, None, numbers), dense.float(), 0.1)
-
-
 def test_rows_are_scaled_each_by_its_own_largest_value() -> None:
     x = draw(8, 32)
     x[3] *= 1000
