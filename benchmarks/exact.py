@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import socket
 import statistics
-import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,7 +21,6 @@ import torch.distributed as dist
 
 from wuxing.compute import team
 from wuxing.compute.device import pick_precision
-from wuxing.data.batch import Batch
 from wuxing.data.source import SAME_PIECES
 from wuxing.model.architecture import Architecture, count_parameters, resolve
 from wuxing.model.network import Network
@@ -34,33 +31,12 @@ from wuxing.train.update.exact import ExactSum
 from wuxing.train.update.optimizer import Optimizer
 from wuxing.train.update.schedule import Schedule
 
+sys.path.insert(0, str(Path(__file__).parent / "peers"))
+from processes import answers
+from train_wuxing import RandomTokens
+
 LENGTH, VOCABULARY = 256, 8192
 WAYS = ("as they come", "cut alike, as they come", "exact")
-
-
-class Rows:
-    """The rows of one process: random tokens, in pieces of so many rows."""
-
-    digest = "rows"
-
-    def __init__(self, rows: int, piece_rows: int):
-        self.rows, self.piece_rows, self.figures = rows, piece_rows, dict[str, float]()
-
-    def __next__(self) -> list[Batch]:
-        tokens = torch.randint(0, VOCABULARY, (self.rows, LENGTH + 1))
-        positions = torch.arange(LENGTH).expand(self.rows, LENGTH)
-        documents = torch.zeros(self.rows, LENGTH, dtype=torch.int32)
-        whole = Batch(tokens[:, :-1], tokens[:, 1:], positions, documents, sample_ids=list(range(self.rows)))
-        return whole.pieces(self.piece_rows)
-
-    def describe(self, sample_id: int) -> list[str]:
-        return [str(sample_id)]
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: Any) -> None:
-        pass
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -74,7 +50,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         network = Network(shape).initialise(1)
         optimizer = Optimizer(network, OptimizerConfig.model_validate({"kind": arguments.optimizer}), 1e-4)
         exact = ExactSum() if way == "exact" else None
-        parts = (network, Rows(rows, piece_rows), NextToken(), optimizer, Schedule(), 10**6)
+        parts = (network, RandomTokens(VOCABULARY, LENGTH, rows, piece_rows), NextToken(), optimizer, Schedule(), 10**6)
         trainers.append(Trainer(*parts, precision=pick_precision(torch.device("cpu")), exact=exact))
     found: dict[str, Any] = {way: {"processor": [], "wall": []} for way in WAYS}
     for turn in range(arguments.turns + 1):
@@ -90,18 +66,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def run(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Fresh processes; what each of them measured."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     told = [f"--{name}={getattr(arguments, name.replace('-', '_'))}" for name in ("size", "optimizer", "turns")]
     told.append(f"--batch-tokens={arguments.batch_tokens}")
-    processes = []
-    for rank in range(arguments.processes):
-        place = {"RANK": rank, "WORLD_SIZE": arguments.processes, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", **{name: str(value) for name, value in place.items()}}
-        command = [sys.executable, __file__, "--rank", *told]
-        processes.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
-    return [json.loads(process.communicate()[0]) for process in processes]
+    return answers(__file__, arguments.processes, told, {"OMP_NUM_THREADS": "1"})
 
 
 def main() -> None:

@@ -11,11 +11,9 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import os
-import socket
 import statistics
-import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,7 +23,6 @@ from wuxing.compute import team
 from wuxing.compute.device import pick_precision
 from wuxing.compute.memory import plan_memory
 from wuxing.compute.mesh import Topology, cut
-from wuxing.data.batch import Batch
 from wuxing.model.architecture import Architecture, count_parameters, resolve
 from wuxing.model.network import Network
 from wuxing.objective.next_token import NextToken
@@ -36,37 +33,15 @@ from wuxing.train.trainer import Trainer
 from wuxing.train.update.optimizer import Optimizer
 from wuxing.train.update.schedule import Schedule
 
+sys.path.insert(0, str(Path(__file__).parent / "peers"))
+from processes import answers
+from train_wuxing import RandomTokens
+
 LENGTH, VOCABULARY = 256, 8192
 QUIET = {"OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": str(1 << 17), "MALLOC_ARENA_MAX": "1"}
 """glibc keeps freed blocks for later; mapped ones it gives back, so that the peak is one of living tensors."""
 MOMENTS = {"adamw": 8, "lion": 4, "muon": 4}
 """Bytes per parameter that the optimizer keeps."""
-
-
-class Random:
-    """Rows of random tokens; every process has its own."""
-
-    digest = "random"
-
-    def __init__(self, rows: int):
-        self.rows, self.figures, self.step = rows, dict[str, float](), 0
-
-    def __next__(self) -> list[Batch]:
-        self.step += 1
-        generator = torch.Generator().manual_seed(1000 * self.step + team.rank())
-        tokens = torch.randint(0, VOCABULARY, (self.rows, LENGTH + 1), generator=generator)
-        positions = torch.arange(LENGTH).expand(self.rows, LENGTH)
-        documents = torch.zeros(self.rows, LENGTH, dtype=torch.int32)
-        return [Batch(tokens[:, :-1], tokens[:, 1:], positions, documents, sample_ids=list(range(self.rows)))]
-
-    def describe(self, sample_id: int) -> list[str]:
-        return [str(sample_id)]
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: Any) -> None:
-        pass
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -84,7 +59,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     network = shards.network if shards else Network(shape).initialise(1)
     begun = watch.peak()
     optimizer = Optimizer(network, OptimizerConfig.model_validate({"kind": arguments.optimizer}), 0.001, shards)
-    source = Random(arguments.rows)
+    source = RandomTokens(VOCABULARY, LENGTH, arguments.rows, arguments.rows, position=10**6 * team.rank())
     trainer = Trainer(network, source, NextToken(), optimizer, Schedule(), arguments.steps, precision, shards=shards)
     seconds = [trainer.step().seconds for _ in range(arguments.steps)]
     held = [*trainer.tensors()["model"].values(), *optimizer.tensors().values()]
@@ -103,24 +78,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def run(arguments: argparse.Namespace, topology: Topology) -> list[dict[str, Any]]:
     """Fresh processes, one after the other's end."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    told = [
-        f"--size={arguments.size}",
-        f"--optimizer={arguments.optimizer}",
-        f"--rows={arguments.rows}",
-        f"--steps={arguments.steps}",
-    ]
-    told += [f"--steps={arguments.steps}", "--topology", str(topology.replicas), str(topology.shards)]
-    processes = []
-    for rank in range(topology.ranks):
-        place = {"RANK": rank, "WORLD_SIZE": topology.ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        environment = {**os.environ, **QUIET, **{name: str(value) for name, value in place.items()}}
-        command = [sys.executable, __file__, "--rank", *told]
-        processes.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
-    said = [process.communicate()[0] for process in processes]
-    return [json.loads(line) for line in said]
+    told = [f"--{name}={getattr(arguments, name)}" for name in ("size", "optimizer", "rows", "steps")]
+    told += ["--topology", str(topology.replicas), str(topology.shards)]
+    return answers(__file__, topology.ranks, told, QUIET)
 
 
 def main() -> None:
