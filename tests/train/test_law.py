@@ -41,7 +41,9 @@ def test_trained_weights_are_moved_less_than_fresh_ones() -> None:
     tables = [settled(config).embedding_rate or 0.0 for config in configs]
     assert rates == sorted(rates, reverse=True) and len(set(rates)) == 3
     assert tables == sorted(tables, reverse=True) and tables[-1] == 1.0
-    said = model(base_config(optimizer={"embedding_rate": 2.5, "momentum": 0.8}))
+    assert [settled(config).betas for config in configs] == [(0.8, 0.98), (0.9, 0.95), (0.9, 0.95)]
+    assert settled(model(base_config(optimizer={"kind": "adamw"}))).betas == (0.9, 0.95)
+    said = model(base_config(optimizer={"embedding_rate": 2.5, "momentum": 0.8, "betas": [0.7, 0.9]}))
     assert settled(said) == said.optimizer
 
 

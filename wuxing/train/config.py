@@ -65,8 +65,9 @@ class OptimizerConfig(Config):
     """Muon's."""
     momentum_warmup_steps: int = Field(default=300, ge=0)
     """Muon's momentum rises from 0.85 within so many steps, for the first gradients are soon out of date; 0: never."""
-    betas: tuple[float, float] = (0.9, 0.95)
-    """AdamW's, Lion's (0.9, 0.99 is usual there) and schedule_free's; adafactor has its own."""
+    betas: tuple[float, float] | None = None
+    """AdamW's, Lion's (0.9, 0.99 is usual there) and schedule_free's; adafactor has its own.  Left out: 0.8, 0.98 for
+    what `muon` leaves to AdamW in a new network, 0.9, 0.95 elsewhere."""
     l1: float = Field(default=0.0, ge=0)
     """Weight of the sum of absolute values of the matrices in the gradient; larger makes more of them small."""
     l2: float = Field(default=0.0, ge=0)

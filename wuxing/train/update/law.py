@@ -15,6 +15,8 @@ REINFORCED = 0.05
 FRESH_TABLE, CONTINUED_TABLE, REINFORCED_TABLE = 10.0, 3.0, 1.0
 """Learning rate of the token table over that of the matrices: AdamW moves each entry by about the rate, entries begin
 with a deviation of 0.1, and rare tokens are met a few times only.  A trained table is spoilt by as much."""
+FRESH_BETAS, BETAS = (0.8, 0.98), (0.9, 0.95)
+"""AdamW's beside Muon in a new network, whose gradients are soon out of date, and elsewhere."""
 REFERENCE_WIDTH, REFERENCE_BATCH = 256, 4096
 
 
@@ -34,8 +36,9 @@ def learning_rate(config: ModelConfig, width: int, batch_positions: int) -> floa
 
 def settled(config: ModelConfig) -> OptimizerConfig:
     """The optimizer's settings with what was left out filled in."""
-    if config.optimizer.embedding_rate is not None:
-        return config.optimizer
     reinforced = config.objective.grpo is not None
     table = REINFORCED_TABLE if reinforced else CONTINUED_TABLE if config.start_from else FRESH_TABLE
-    return config.optimizer.model_copy(update={"embedding_rate": table})
+    fresh = config.optimizer.kind == "muon" and not config.start_from
+    derived = {"embedding_rate": table, "betas": FRESH_BETAS if fresh else BETAS}
+    left_out = {name: value for name, value in derived.items() if getattr(config.optimizer, name) is None}
+    return config.optimizer.model_copy(update=left_out)

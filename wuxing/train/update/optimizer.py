@@ -17,6 +17,7 @@ from wuxing.compute.device import pick_precision
 from wuxing.core.error import WuxingError
 from wuxing.train.config import OptimizerConfig
 from wuxing.train.shard.adafactor import CutAdafactor
+from wuxing.train.update.law import BETAS
 
 if TYPE_CHECKING:
     from wuxing.train.shard.cut import Shards
@@ -265,13 +266,14 @@ class Optimizer:
 
 def _element_wise(groups: list[dict[str, Any]], config: OptimizerConfig, rate: float) -> torch.optim.Optimizer:
     """The optimizer of all that Muon leaves."""
+    betas = config.betas or BETAS
     if config.kind == "lion":
-        return Lion(groups, rate, config.betas)
+        return Lion(groups, rate, betas)
     if config.kind == "adafactor":
         return torch.optim.Adafactor(groups, rate)
     if config.kind == "schedule_free":
-        return ScheduleFree(groups, rate, config.betas)
-    return torch.optim.AdamW(groups, rate, betas=config.betas, eps=1e-8, fused=True)
+        return ScheduleFree(groups, rate, betas)
+    return torch.optim.AdamW(groups, rate, betas=betas, eps=1e-8, fused=True)
 
 
 def momentum_at(config: OptimizerConfig, number: int | None) -> float:
