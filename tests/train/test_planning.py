@@ -56,6 +56,25 @@ def _shape(config: ModelConfig, vocabulary: int = 512) -> dict[str, Any]:
     return resolve(config.architecture, vocabulary)
 
 
+TWICE = """
+import numpy
+from wuxing.train.plan.memory import Watch
+first = Watch()
+loaded = numpy.ones(10_000_000)
+print(first.peak())
+del first
+again = Watch()
+print(again.peak())
+"""
+
+
+def test_what_a_first_training_has_loaded_counts_for_a_second_in_its_process() -> None:
+    """Its plan has it too: it cannot know what ran before."""
+    done = subprocess.run([sys.executable, "-c", TWICE], capture_output=True, text=True, check=True)
+    first, again = (int(line) for line in done.stdout.split())
+    assert first >= 80_000_000 and 80_000_000 <= again <= first + (10 << 20)
+
+
 @pytest.mark.parametrize("kind", ["muon", "adamw", "lion", "adafactor", "schedule_free"])
 def test_the_state_is_that_of_the_real_optimizer(kind: str) -> None:
     config = _config(optimizer={"kind": kind}, average=0.9)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,18 @@ def _resident_trimmed() -> int:
     return _resident()
 
 
+@cache
+def _resident_at_first() -> int:
+    return _resident_trimmed()
+
+
+def _beginning() -> int:
+    """What the process held when its first training began, or now if that is less: code, kernels and threads that an
+    earlier step of the recipe has loaded are part of a later one's plan too."""
+    first = _resident_at_first()
+    return min(first, _resident_trimmed())
+
+
 def _begin_peak() -> bool:
     """Let the kernel count this process's peak from now on; False where it does not (other than Linux)."""
     try:
@@ -54,9 +67,9 @@ def _begin_peak() -> bool:
 
 @dataclass
 class Watch:
-    """Memory beyond what the process held when the watch began, in bytes: on the GPU where there is one."""
+    """Memory beyond what the process held when its first watch began, in bytes: on the GPU where there is one."""
 
-    before: int = field(default_factory=_resident_trimmed)
+    before: int = field(default_factory=_beginning)
     _kernel: bool = field(default_factory=_begin_peak)
     _seen: int = 0
     energy: Meter = field(default_factory=Meter)

@@ -64,7 +64,9 @@ def leave_outcome(evidence: Evidence, run: Run, start: Start, length: int, home:
     }
     whence = "from a trial" if trial else "from its own first steps"
     evidence.measure("memory_planned", planned_bytes, f"bytes: {bytes_text(planned_bytes)}")
-    evidence.measure("memory_actual", actual_bytes, f"bytes: {bytes_text(actual_bytes)}, the most since the step began")
+    evidence.measure(
+        "memory_actual", actual_bytes, f"bytes: {bytes_text(actual_bytes)}, the most beyond the process's start"
+    )
     evidence.measure("memory_error", errors["memory_error"], "planned / actual - 1")
     evidence.measure("time_planned", round(planned_seconds, 1), f"seconds, {whence}")
     evidence.measure("time_actual", round(run.seconds, 1), "seconds of training and validation")
