@@ -159,6 +159,8 @@ def test_the_page_shows_everything_and_runs_nothing(base: Artifact, language: st
     assert loaded_things(page) == [] and "refresh" not in page
     place = ("en", "zh").index(language)
     assert all(TEXTS[key][place] in page for key in CURVES if found.curves[key])
+    row = page[page.rindex("<tr", 0, page.index("&lt;b&gt;")) : page.index("&lt;b&gt;")]
+    assert ">10<" in row  # the step from which on it holds, as the terminal says
     found.state, found.left = "running", (61.0, 3723.0)
     assert 'http-equiv="refresh"' in run_page(found, language, renew=True) and "1:02:03" in run_page(found)
     assert clock(5) == "0:05"

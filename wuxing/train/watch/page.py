@@ -129,7 +129,8 @@ def _events(view: View, words: Words, source: str) -> Any:
         rows.append([[Figure(str(leap["step"]), source)], [words("leap")], [", ".join(leap["records"][:4])]])
     for knob in view.adjustments:
         said = f"{format_figure(float(knob['value']))} ({knob['who']}: {knob['why']})"
-        rows.append([[Figure(str(knob["step"]), source)], [words.get(knob["knob"], knob["knob"])], [said]])
+        first = Figure(str(knob["step"] + 1), source)  # as the terminal says it
+        rows.append([[first], [words.get(knob["knob"], knob["knob"])], [said]])
     if not rows:
         return Paragraph([words("nothing")])
     return Table([words("step"), words("what"), words("detail")], rows)
