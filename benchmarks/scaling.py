@@ -26,8 +26,8 @@ SIZES = {"s1": "600k", "s2": "1100k", "s3": "2m"}
 """0.4, 0.8 and 1.8 million parameters in the blocks."""
 FOURTH = "3500k"
 """3.0 million in the blocks."""
-BUDGETS = (50_000, 100_000, 200_000)
-AHEAD = (200_000, 400_000)
+BUDGETS = (100_000, 200_000, 400_000)
+AHEAD = (400_000, 800_000)
 """Budgets of the fourth."""
 
 
