@@ -49,7 +49,7 @@ SETTINGS = {
 }
 """nanochat's options; `d4` was the best of a search, `cpu` is the run that it documents for machines without a GPU."""
 PROBE_STEPS = 24
-FALL, RISE = 0.8, 1.25
+FALL, RISE = 0.8, 1.1
 _STEP = re.compile(r"step (\d+)/\d+ .*? dt: ([0-9.]+)ms \| tok/sec: ([0-9,]+)")
 
 
