@@ -27,7 +27,8 @@ from wuxing.train.plan.reply import passes, with_rows
 from wuxing.train.trainer import Trainer
 
 START = "start.json"
-TRIAL_SECONDS = 12.0
+TRIAL_SECONDS, TRIAL_SHARE = 12.0, 0.02
+"""A trial takes so long at most, and so much of the budget, but for its least number of steps."""
 TRIAL_STEPS = 16
 TIMED_STEPS = 6
 """At least so many, however slow: a busy moment at the start must not shorten the whole run."""
@@ -125,13 +126,14 @@ class Trial:
     validation_seconds: float
 
 
-def try_out(trainer: Trainer, validate: Callable[[Any], object]) -> Trial:
+def try_out(trainer: Trainer, validate: Callable[[Any], object], budget_seconds: float) -> Trial:
     """Time a few steps and one measurement."""
+    longest = min(TRIAL_SECONDS, TRIAL_SHARE * budget_seconds)
     times: list[float] = []
     started = time.monotonic()
     enough = WARM_STEPS + TIMED_STEPS
     most = TRIAL_STEPS if team.ranks() == 1 else enough  # clocks differ: several ranks must stop at one step
-    while len(times) < most and (time.monotonic() - started < TRIAL_SECONDS or len(times) < enough):
+    while len(times) < most and (time.monotonic() - started < longest or len(times) < enough):
         times.append(trainer.step().seconds)
     begun = time.monotonic()
     validate(trainer.network)
