@@ -180,8 +180,7 @@ def decide(setting: Setting, threads: int) -> Start:
         parts.network.model.compile()
     trial: Trial | None = None
     if config.budget.minutes is not None:
-        trier = _trainer(setting, parts, rate, 10**6, precision)
-        trial = try_out(trier, parts.validate, 60 * config.budget.minutes)
+        trial = try_out(_trainer(setting, parts, rate, 10**6, precision), parts.validate, 60 * config.budget.minutes)
     spans = spans_of(config)
     seconds = span_seconds(_trainer(setting, parts, rate, 10**6, precision), spans, trial)
     spent = time.monotonic() - setting.began
