@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from small_run import base_config, solver_config
 
 from wuxing.model.architecture import Architecture, count_parameters, resolve
@@ -45,6 +46,12 @@ def test_trained_weights_are_moved_less_than_fresh_ones() -> None:
     assert settled(model(base_config(optimizer={"kind": "adamw"}))).betas == (0.9, 0.95)
     said = model(base_config(optimizer={"embedding_rate": 2.5, "momentum": 0.8, "betas": [0.7, 0.9]}))
     assert settled(said) == said.optimizer
+
+
+@pytest.mark.parametrize("betas", [[0.9, 1.0], [-0.1, 0.95], [0.8, 1.5], [0.9]])
+def test_betas_that_no_average_can_have_are_refused(betas: list[float]) -> None:
+    with pytest.raises(ValidationError, match="betas"):
+        OptimizerConfig.model_validate({"kind": "lion", "betas": betas})  # lion looked at none of them
 
 
 @pytest.mark.parametrize("tied", [True, False])

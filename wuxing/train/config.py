@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -43,6 +43,10 @@ class Budget(Config):
         return self
 
 
+Beta = Annotated[float, Field(ge=0, lt=1)]
+"""What a moving average keeps of itself in a step."""
+
+
 class OptimizerConfig(Config):
     """How gradients become updates."""
 
@@ -65,7 +69,7 @@ class OptimizerConfig(Config):
     """Muon's."""
     momentum_warmup_steps: int = Field(default=300, ge=0)
     """Muon's momentum rises from 0.85 within so many steps, for the first gradients are soon out of date; 0: never."""
-    betas: tuple[float, float] | None = None
+    betas: tuple[Beta, Beta] | None = None
     """AdamW's, Lion's (0.9, 0.99 is usual there) and schedule_free's; adafactor has its own.  Left out: 0.8, 0.98 for
     what `muon` leaves to AdamW in a new network, 0.9, 0.95 elsewhere."""
     l1: float = Field(default=0.0, ge=0)
